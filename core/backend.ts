@@ -1,0 +1,96 @@
+/**
+ * The contract of a backend: storages on a device, and graphs compiled to programs.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Data, DType } from "./dtype.ts";
+import type { Node } from "./node.ts";
+import type { Plan } from "./plan/kernel.ts";
+
+/** Name of a backend. */
+export type BackendName = "webgpu" | "wasm" | "reference";
+
+/** Elements on a device; each backend has its own kind. */
+export interface Storage {
+  /** Size on the device. */
+  readonly bytes: number;
+}
+
+/** A traced function: `outputs` in terms of `inputs`, which are nodes of op "input". */
+export interface Graph {
+  /** Arguments and captured tensors. */
+  readonly inputs: readonly Node[];
+  /** Results. */
+  readonly outputs: readonly Node[];
+}
+
+/** A compiled program. */
+export interface Executable {
+  /**
+   * Runs the program: one storage for each output. Donated inputs belong to the program from then on: it frees them or
+   * returns them as outputs. Everything else stays the caller's.
+   */
+  run(inputs: readonly Storage[]): Storage[];
+  /** Frees what the program keeps on the device. */
+  dispose(): void;
+}
+
+/** What the planner must respect. */
+export interface Limits {
+  /** Most buffers of one kernel. */
+  readonly buffersPerKernel: number;
+  /** Most bytes of one buffer or arena page. */
+  readonly bytesPerBuffer: number;
+  /** Slots and storages start at multiples of this many bytes. */
+  readonly alignment: number;
+}
+
+/** What a backend holds. */
+export interface BackendMemory {
+  /** Bytes of storages that are in use. */
+  readonly liveBytes: number;
+  /** Bytes taken from the system: storages, arenas, pools. */
+  readonly reservedBytes: number;
+}
+
+/** A device that holds tensors and runs programs. All calls are synchronous but `download`. */
+export interface Backend {
+  /** Which backend this is. */
+  readonly name: BackendName;
+  /** The adapter's own description on WebGPU, what the engine offers on wasm. */
+  readonly adapter: string;
+  /** Width in which "f32" is stored and computed; f64 only on the reference. */
+  readonly precision: "f32" | "f64";
+  /** What the planner must respect. */
+  readonly limits: Limits;
+  /** Copies host data to the device; its array type fits the dtype. */
+  upload(data: Data, dtype: DType): Storage;
+  /** Reads `size` elements back: a fresh array. */
+  download(storage: Storage, dtype: DType, size: number): Promise<Data>;
+  /** Frees a storage. */
+  free(storage: Storage): void;
+  /**
+   * Compiles a graph. `donated` tells of each input whether the program may take it over. A backend that runs kernels
+   * calls `plan`; the interpreter walks the graph itself.
+   */
+  compile(
+    graph: Graph,
+    donated: readonly boolean[],
+    plan: () => Plan,
+  ): Executable;
+  /** What the backend holds now. */
+  memory(): BackendMemory;
+  /** Frees everything; tensors of the backend cannot be used any more. */
+  dispose(): void;
+}
+
+/** Bytes of an element on the device: bools take a whole word. */
+export function bytesPerElement(
+  dtype: DType,
+  precision: "f32" | "f64" = "f32",
+): number {
+  return precision === "f64" && dtype === "f32" ? 8 : 4;
+}
