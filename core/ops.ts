@@ -63,6 +63,16 @@ function binary(name: string, vjp: Vjp<None> | null): Elementwise {
   };
 }
 
+/** A binary elementwise op on floats. */
+function float(name: string, vjp: Vjp<None>): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([a, b]) =>
+      expectAlike(name, expectDType(name, a!, isFloat, "f32"), b!),
+    vjp,
+  };
+}
+
 /** A comparison of two tensors of one dtype. */
 function comparison(name: string): Elementwise {
   return {
@@ -168,7 +178,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     (ct, y, [_, b]) => [div(ct, b!), neg(div(mul(ct, y), b!))],
   ),
   // d/da a^b = b·a^(b-1); d/db a^b = a^b·log a, and 0 where a is 0
-  pow: binary("pow", (ct, y, [a, b]) => {
+  pow: float("pow", (ct, y, [a, b]) => {
     const zero = fillLike(a!, 0);
     const logA = select(eq(a!, zero), zero, log(a!));
     return [

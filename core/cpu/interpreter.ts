@@ -1,0 +1,336 @@
+/**
+ * The reference backend: plain loops over the nodes of a graph, in float32 or float64. The oracle of all tests.
+ *
+ * It plans nothing, so it checks the planner as well as the other backends.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Backend, Executable, Graph, Storage } from "../backend.ts";
+import { bytesPerElement } from "../backend.ts";
+import type { Data, DType } from "../dtype.ts";
+import { toposort } from "../graph.ts";
+import type {
+  ElementwiseParams,
+  Node,
+  OpName,
+  Params,
+  StructuralParams,
+} from "../node.ts";
+import { type Shape, sizeOf, stridesOf } from "../shape.ts";
+import { threefry2x32 } from "../threefry.ts";
+import { erf } from "./erf.ts";
+
+/** A scalar function; integers say so, since they divide and multiply in their own way. */
+type Scalar = (a: number, b: number, c: number, dtype: DType) => number;
+
+/** The scalar function of each elementwise primitive. */
+const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
+  neg: (a) => -a,
+  abs: Math.abs,
+  sign: Math.sign,
+  floor: Math.floor,
+  sqrt: Math.sqrt,
+  exp: Math.exp,
+  expm1: Math.expm1,
+  log: Math.log,
+  log1p: Math.log1p,
+  sin: Math.sin,
+  cos: Math.cos,
+  tanh: Math.tanh,
+  erf,
+  not: (a) => a ? 0 : 1,
+  cast: (a, _, __, dtype) => castTo(a, dtype),
+  alias: (a) => a,
+  stopGradient: (a) => a,
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b, _, dtype) => dtype === "f32" ? a * b : Math.imul(a, b),
+  div: (a, b, _, dtype) =>
+    dtype === "f32" ? a / b : b === 0 ? 0 : Math.trunc(a / b),
+  pow: (a, b) => a === 1 ? 1 : Math.pow(a, b),
+  maximum: (a, b) => Math.max(a, b),
+  minimum: (a, b) => Math.min(a, b),
+  eq: (a, b) => a === b ? 1 : 0,
+  lt: (a, b) => a < b ? 1 : 0,
+  and: (a, b) => a & b,
+  or: (a, b) => a | b,
+  select: (a, b, c) => a ? b : c,
+};
+
+/** How each other primitive fills its result from its operands. */
+type Rules = {
+  readonly [K in keyof StructuralParams]: (
+    out: Data,
+    inputs: readonly Data[],
+    node: Node,
+    params: Params[K],
+  ) => void;
+};
+
+const rules: Rules = {
+  input: () => {},
+  fill: (out, _, __, { value }) => out.fill(value),
+  iota: (out, _, { shape }, { axis }) => {
+    const index = offsets(shape, shape.map((_, i) => i === axis ? 1 : 0), 0);
+    out.set(index);
+  },
+  sum: (out, [x], { inputs: [from] }, { axes }) => {
+    const to = reducedOffsets(from!.shape, axes);
+    // Sums are taken in float64 whatever the precision.
+    const sums = new Float64Array(out.length);
+    for (let i = 0; i < to.length; i++) sums[to[i]!]! += x![i]!;
+    for (let i = 0; i < out.length; i++) out[i] = sums[i]!;
+  },
+  max: (out, [x], { inputs: [from] }, { axes }) => {
+    const to = reducedOffsets(from!.shape, axes);
+    const seen = new Uint8Array(out.length);
+    for (let i = 0; i < to.length; i++) {
+      const o = to[i]!;
+      out[o] = seen[o] ? Math.max(out[o]!, x![i]!) : x![i]!;
+      seen[o] = 1;
+    }
+  },
+  reshape: (out, [x]) => out.set(x!),
+  transpose: (out, [x], { shape, inputs: [from] }, { perm }) => {
+    const strides = stridesOf(from!.shape);
+    pick(out, x!, offsets(shape, perm.map((axis) => strides[axis]!), 0));
+  },
+  expand: (out, [x], { shape, inputs: [from] }) => {
+    const strides = stridesOf(from!.shape)
+      .map((s, i) => from!.shape[i] === shape[i] ? s : 0);
+    pick(out, x!, offsets(shape, strides, 0));
+  },
+  slice: (out, [x], { shape, inputs: [from] }, { start, step }) => {
+    const strides = stridesOf(from!.shape);
+    const steps = strides.map((s, i) => s * step[i]!);
+    pick(out, x!, offsets(shape, steps, dot(start, strides)));
+  },
+  pad: (out, [x], { shape, inputs: [from] }, { low, interior, value }) => {
+    const strides = stridesOf(shape);
+    const steps = strides.map((s, i) => s * (interior[i]! + 1));
+    const to = offsets(from!.shape, steps, dot(low, strides));
+    out.fill(value);
+    for (let i = 0; i < to.length; i++) out[to[i]!] = x![i]!;
+  },
+  flip: (out, [x], { shape }, { axes }) => {
+    const strides = stridesOf(shape);
+    const last = shape.map((d, i) => axes.includes(i) ? d - 1 : 0);
+    const steps = strides.map((s, i) => axes.includes(i) ? -s : s);
+    pick(out, x!, offsets(shape, steps, dot(last, strides)));
+  },
+  concat: (out, inputs, { shape, inputs: nodes }, { axis }) => {
+    const strides = stridesOf(shape);
+    let at = 0;
+    inputs.forEach((x, i) => {
+      const to = offsets(nodes[i]!.shape, strides, at * strides[axis]!);
+      for (let j = 0; j < to.length; j++) out[to[j]!] = x[j]!;
+      at += nodes[i]!.shape[axis]!;
+    });
+  },
+  gather: (out, [x, index], { shape, inputs: [from] }, { axis }) => {
+    const { base, stride, last } = alongAxis(shape, from!.shape, axis);
+    for (let i = 0; i < out.length; i++) {
+      out[i] = x![base[i]! + stride * clamp(index![i]!, last)]!;
+    }
+  },
+  scatterAdd: (out, [x, index, source], node, { axis }) => {
+    const { base, stride, last } = alongAxis(
+      node.inputs[1]!.shape,
+      node.shape,
+      axis,
+    );
+    out.set(x!);
+    for (let i = 0; i < base.length; i++) {
+      out[base[i]! + stride * clamp(index![i]!, last)]! += source![i]!;
+    }
+  },
+  random: (out, [key, stream]) => {
+    for (let i = 0; i < out.length; i += 2) {
+      const words = threefry2x32([key![0]!, key![1]!], [i / 2, stream![0]!]);
+      out[i] = words[0];
+      if (i + 1 < out.length) out[i + 1] = words[1];
+    }
+  },
+  matmul: (out, [a, b], { shape, inputs: [left] }) => {
+    const k = left!.shape.at(-1)!, n = shape.at(-1)!, m = shape.at(-2)!;
+    const row = new Float64Array(n);
+    for (let i = 0; i < out.length / n; i++) {
+      const matrix = Math.floor(i / m) * k * n;
+      row.fill(0);
+      for (let p = 0; p < k; p++) {
+        const v = a![i * k + p]!;
+        const at = matrix + p * n;
+        for (let j = 0; j < n; j++) row[j]! += v * b![at + j]!;
+      }
+      out.set(row, i * n);
+    }
+  },
+};
+
+function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
+  const scalar = (scalars as Partial<Record<OpName, Scalar>>)[node.op];
+  if (!scalar) {
+    const rule = rules[node.op as keyof Rules] as Rules["input"];
+    rule(out, inputs, node, node.params as Params["input"]);
+    return;
+  }
+  const [a, b = a, c = a] = inputs;
+  for (let i = 0; i < out.length; i++) {
+    out[i] = scalar(a![i]!, b![i]!, c![i]!, node.dtype);
+  }
+}
+
+/** Offset of each point of a shape, in row-major order, for given strides. */
+function offsets(
+  shape: Shape,
+  strides: readonly number[],
+  start: number,
+): Int32Array {
+  let out = Int32Array.of(start);
+  shape.forEach((size, axis) => {
+    const next = new Int32Array(out.length * size);
+    for (let i = 0; i < out.length; i++) {
+      for (let j = 0; j < size; j++) {
+        next[i * size + j] = out[i]! + j * strides[axis]!;
+      }
+    }
+    out = next;
+  });
+  return out;
+}
+
+/** For each element of a shape, where it goes when axes are reduced. */
+function reducedOffsets(shape: Shape, axes: Shape): Int32Array {
+  const strides = stridesOf(shape.map((d, i) => axes.includes(i) ? 1 : d));
+  return offsets(shape, strides.map((s, i) => axes.includes(i) ? 0 : s), 0);
+}
+
+/** Offsets into `target` but for one axis, the stride of that axis, and its last index. */
+function alongAxis(
+  shape: Shape,
+  target: Shape,
+  axis: number,
+): { base: Int32Array; stride: number; last: number } {
+  const strides = stridesOf(target);
+  const others = strides.map((s, i) => i === axis ? 0 : s);
+  return {
+    base: offsets(shape, others, 0),
+    stride: strides[axis]!,
+    last: target[axis]! - 1,
+  };
+}
+
+function pick(out: Data, x: Data, from: Int32Array): void {
+  for (let i = 0; i < from.length; i++) out[i] = x[from[i]!]!;
+}
+
+function clamp(index: number, last: number): number {
+  return Math.max(0, Math.min(index, last));
+}
+
+function dot(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, x, i) => sum + x * b[i]!, 0);
+}
+
+function castTo(a: number, dtype: DType): number {
+  switch (dtype) {
+    case "f32":
+      return a;
+    case "bool":
+      return a !== 0 ? 1 : 0;
+    case "i32":
+      return Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Math.trunc(a) || 0));
+    case "u32":
+      return Math.max(0, Math.min(2 ** 32 - 1, Math.trunc(a) || 0));
+  }
+}
+
+/** Elements on the host. */
+interface HostStorage extends Storage {
+  data: Data | null;
+}
+
+function allocate(dtype: DType, size: number, precision: "f32" | "f64"): Data {
+  switch (dtype) {
+    case "f32":
+      return precision === "f64"
+        ? new Float64Array(size)
+        : new Float32Array(size);
+    case "i32":
+      return new Int32Array(size);
+    case "u32":
+      return new Uint32Array(size);
+    case "bool":
+      return new Uint8Array(size);
+  }
+}
+
+/** The reference backend; precision "f64" computes every f32 in float64. */
+export function createReferenceBackend(
+  precision: "f32" | "f64" = "f32",
+): Backend {
+  let liveBytes = 0;
+
+  function store(data: Data, dtype: DType): HostStorage {
+    const bytes = data.length * bytesPerElement(dtype, precision);
+    liveBytes += bytes;
+    return { data, bytes };
+  }
+
+  function free(storage: Storage): void {
+    const host = storage as HostStorage;
+    if (!host.data) return;
+    liveBytes -= host.bytes;
+    host.data = null;
+  }
+
+  function compile(graph: Graph, donated: readonly boolean[]): Executable {
+    const order = toposort(graph.outputs);
+    function run(storages: readonly Storage[]): Storage[] {
+      const values = new Map<Node, Data>();
+      graph.inputs.forEach((node, i) => {
+        values.set(node, (storages[i] as HostStorage).data!);
+      });
+      for (const node of order) {
+        if (values.has(node)) continue;
+        const out = allocate(node.dtype, sizeOf(node.shape), precision);
+        evaluate(node, node.inputs.map((x) => values.get(x)!), out);
+        values.set(node, out);
+      }
+      // A storage belongs to one tensor, so what comes out is a copy where it went in or comes out twice.
+      const taken = new Set<Data>(
+        graph.inputs.map((node) => values.get(node)!),
+      );
+      const results = graph.outputs.map((node) => {
+        const data = values.get(node)!;
+        const own = taken.has(data) ? data.slice() : data;
+        taken.add(data);
+        return store(own, node.dtype);
+      });
+      donated.forEach((gone, i) => gone && free(storages[i]!));
+      return results;
+    }
+    return { run, dispose: () => {} };
+  }
+
+  return {
+    name: "reference",
+    adapter: `plain loops, ${precision}`,
+    precision,
+    limits: {
+      buffersPerKernel: 64,
+      bytesPerBuffer: 2 ** 32,
+      alignment: 16,
+    },
+    upload: (data, dtype) => store(data.slice(), dtype),
+    download: (storage) =>
+      Promise.resolve((storage as HostStorage).data!.slice()),
+    free,
+    compile,
+    memory: () => ({ liveBytes, reservedBytes: liveBytes }),
+    dispose: () => {},
+  };
+}

@@ -1,0 +1,175 @@
+/**
+ * Reverse mode: gradients as a transformation from graph to graph.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { DTypeError, ShapeError } from "./errors.ts";
+import { toposort } from "./graph.ts";
+import type { Node, Op } from "./node.ts";
+import { bind, fill, ops } from "./ops.ts";
+import { format, sizeOf } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+import { apply, evaluate, nodeOf, traced } from "./trace.ts";
+import * as tree from "./tree.ts";
+
+/**
+ * Cotangents of `wrt` given those of `outputs`; zeros where nothing flows.
+ *
+ * Only nodes between the two are differentiated: what does not depend on `wrt` is never visited.
+ */
+export function backward(
+  outputs: readonly Node[],
+  cotangents: readonly Node[],
+  wrt: readonly Node[],
+): Node[] {
+  const order = toposort(outputs);
+  const active = new Set<Node>(wrt);
+  for (const node of order) {
+    const flows = ops[node.op].vjp && node.inputs.some((x) => active.has(x));
+    if (flows) active.add(node);
+  }
+  const cts = new Map<Node, Node>();
+  const accumulate = (node: Node, ct: Node): void => {
+    const sum = cts.get(node);
+    cts.set(node, sum ? bind("add", [sum, ct], {}) : ct);
+  };
+  outputs.forEach((node, i) => accumulate(node, cotangents[i]!));
+  const isWrt = new Set(wrt);
+  for (const node of order.reverse()) {
+    const ct = cts.get(node);
+    if (!ct || !active.has(node) || isWrt.has(node)) continue;
+    const { vjp } = ops[node.op] as Op<unknown>;
+    const flowing = vjp!(ct, node, [...node.inputs], node.params);
+    flowing.forEach((g, i) => {
+      const operand = node.inputs[i]!;
+      if (g && active.has(operand)) accumulate(operand, g);
+    });
+    cts.delete(node);
+  }
+  return wrt.map((x) => cts.get(x) ?? fill(x, 0));
+}
+
+/** A function of parameters and other arguments that returns a scalar loss. */
+export type LossFunction<P extends tree.Tree, A extends readonly unknown[]> = (
+  params: P,
+  ...args: A
+) => Tensor;
+
+/** A loss and the gradients of the parameters. */
+export interface ValueAndGrads<P> {
+  /** The loss. */
+  readonly value: Tensor;
+  /** A tree like the parameters. */
+  readonly grads: P;
+}
+
+/**
+ * The function that computes the value of `f`, its auxiliary output, and the gradients of the first argument.
+ *
+ * `f` returns `{ loss, aux }`, the loss a scalar f32.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor, valueAndGradAux } from "cotan";
+ *
+ * const f = valueAndGradAux((x) => ({ loss: x.square().sum(), aux: x.mul(3) }));
+ * const { value, aux, grads } = f(tensor([1, 2]));
+ * assertEquals([...await grads.data()], [2, 4]);
+ * assertEquals([await value.item(), ...await aux.data()], [5, 3, 6]);
+ * ```
+ */
+export function valueAndGradAux<
+  P extends tree.Tree,
+  A extends readonly unknown[],
+  X extends tree.Tree,
+>(
+  f: (params: P, ...args: A) => { readonly loss: Tensor; readonly aux: X },
+): (params: P, ...args: A) => ValueAndGrads<P> & { readonly aux: X } {
+  return (params, ...args) =>
+    evaluate(() => {
+      const leaves = tree.leaves(params);
+      for (const { path, leaf } of leaves) {
+        if (leaf.dtype === "f32") continue;
+        throw new DTypeError(
+          `Cannot differentiate by ${format(leaf)}${
+            path && ` at ${path}`
+          }: only f32 has a gradient; pass it as another argument`,
+        );
+      }
+      // An alias of each leaf, so that a closed-over use of the same tensor is a constant.
+      const primals = leaves.map(({ leaf }) => apply("alias", [leaf], {}));
+      const { loss, aux } = f(tree.fromLeaves(params, primals), ...args);
+      if (
+        !(loss instanceof Tensor) || sizeOf(loss.shape) !== 1 ||
+        loss.dtype !== "f32"
+      ) {
+        const found = loss instanceof Tensor ? format(loss) : typeof loss;
+        throw new ShapeError(
+          `Cannot differentiate a function that returns ${found}: the loss must be a scalar f32; reduce it with sum() or mean()`,
+        );
+      }
+      const out = nodeOf(loss);
+      const grads = backward([out], [fill(out, 1)], primals.map(nodeOf));
+      return {
+        value: loss,
+        aux,
+        grads: tree.fromLeaves(params, grads.map(traced)),
+      };
+    });
+}
+
+/**
+ * The function that computes the value of `f` and the gradients of its first argument.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { type Tensor, tensor, valueAndGrad } from "cotan";
+ *
+ * const f = (p: { x: Tensor }, y: Tensor) => p.x.mul(y).sum();
+ * const { value, grads } = valueAndGrad(f)({ x: tensor([1, 2]) }, tensor([3, 4]));
+ * assertEquals(await value.item(), 11);
+ * assertEquals([...await grads.x.data()], [3, 4]);
+ * ```
+ */
+export function valueAndGrad<
+  P extends tree.Tree,
+  A extends readonly unknown[],
+>(f: LossFunction<P, A>): (params: P, ...args: A) => ValueAndGrads<P> {
+  const both = valueAndGradAux((params: P, ...args: A) => ({
+    loss: f(params, ...args),
+    aux: null,
+  }));
+  return (params, ...args) => {
+    const { value, grads } = both(params, ...args);
+    return { value, grads };
+  };
+}
+
+/**
+ * The function that computes the gradients of the first argument of `f`, a tree like it.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { grad, tensor } from "cotan";
+ *
+ * const slope = grad((x) => x.pow(3).sum());
+ * assertEquals(await slope(tensor(2)).item(), 12);
+ * const curvature = grad((x) => slope(x));
+ * assertEquals(await curvature(tensor(2)).item(), 12);
+ * ```
+ */
+export function grad<
+  P extends tree.Tree = Tensor,
+  A extends readonly unknown[] = [],
+>(
+  f: LossFunction<P, A>,
+): (params: P, ...args: A) => P {
+  const both = valueAndGrad(f);
+  return (params, ...args) => evaluate(() => both(params, ...args).grads);
+}

@@ -1,0 +1,77 @@
+/**
+ * Choice of the backend.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Backend, BackendName } from "./backend.ts";
+import { createRuntime, setRuntime } from "./context.ts";
+import { createReferenceBackend } from "./cpu/interpreter.ts";
+import { createWasmBackend } from "./cpu/wasm.ts";
+import { DeviceError } from "./errors.ts";
+
+/** Which backend to open. */
+export interface InitOptions {
+  /** "auto" takes a hardware GPU if there is one, else wasm. A software GPU adapter is taken only by name. */
+  readonly backend?: "auto" | BackendName;
+  /** Width in which f32 is computed; "f64" only on the reference backend, as the oracle of tests. */
+  readonly precision?: "f32" | "f64";
+  /** A WebGPU device to use instead of a new one; it stays the caller's to destroy. */
+  readonly device?: GPUDevice;
+}
+
+/**
+ * Opens a backend and makes it the current one. Tensors made before stay on theirs.
+ *
+ * Without `init` the wasm backend is used.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { init } from "cotan";
+ *
+ * const { name } = await init({ backend: "wasm" });
+ * assertEquals(name, "wasm");
+ * ```
+ */
+export async function init(
+  options: InitOptions = {},
+): Promise<{ readonly name: BackendName; readonly adapter: string }> {
+  const backend = await open(options);
+  setRuntime(createRuntime(backend));
+  return { name: backend.name, adapter: backend.adapter };
+}
+
+async function open(options: InitOptions): Promise<Backend> {
+  const { backend = "auto", precision = "f32", device } = options;
+  if (precision === "f64" && backend !== "reference") {
+    throw new DeviceError(
+      `Cannot compute in f64 on ${backend}: only the reference backend can`,
+    );
+  }
+  switch (backend) {
+    case "reference":
+      return createReferenceBackend(precision);
+    case "wasm":
+      return createWasmBackend();
+    case "webgpu":
+    case "auto": {
+      const { openWebGpu } = await import("../gpu/mod.ts");
+      const gpu = await openWebGpu({
+        ...(device && { device }),
+        allowFallback: backend === "webgpu",
+      });
+      if (gpu) return gpu;
+      if (backend === "auto") return createWasmBackend();
+      throw new DeviceError(
+        "Cannot open WebGPU: there is no adapter; use the backend wasm",
+      );
+    }
+    default:
+      throw new DeviceError(
+        `Cannot open the backend "${backend as string}": there are webgpu, wasm and reference`,
+      );
+  }
+}

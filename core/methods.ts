@@ -1,0 +1,107 @@
+/**
+ * Gives tensors their methods: each is the free function of its name.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import * as math from "./math/mod.ts";
+import { type Methods, Tensor } from "./tensor.ts";
+
+/** The free functions behind the methods; a method without one, or with another signature, does not compile. */
+type Functions = {
+  readonly [K in keyof Methods]: (
+    x: Tensor,
+    ...rest: Parameters<Methods[K]>
+  ) => ReturnType<Methods[K]>;
+};
+
+const functions: Functions = {
+  abs: math.abs,
+  add: math.add,
+  and: math.and,
+  argmax: math.argmax,
+  argmin: math.argmin,
+  cast: math.cast,
+  ceil: math.ceil,
+  clip: math.clip,
+  cos: math.cos,
+  div: math.div,
+  elu: math.elu,
+  eq: math.eq,
+  erf: math.erf,
+  exp: math.exp,
+  expand: math.expand,
+  expm1: math.expm1,
+  flip: math.flip,
+  floor: math.floor,
+  gather: math.gather,
+  ge: math.ge,
+  gelu: math.gelu,
+  gt: math.gt,
+  isNaN: math.isNaN,
+  le: math.le,
+  leakyRelu: math.leakyRelu,
+  log: math.log,
+  log1p: math.log1p,
+  logSigmoid: math.logSigmoid,
+  logSoftmax: math.logSoftmax,
+  logSumExp: math.logSumExp,
+  lt: math.lt,
+  matmul: math.matmul,
+  max: math.max,
+  maximum: math.maximum,
+  mean: math.mean,
+  min: math.min,
+  minimum: math.minimum,
+  mul: math.mul,
+  ne: math.ne,
+  neg: math.neg,
+  not: math.not,
+  or: math.or,
+  pad: math.pad,
+  pow: math.pow,
+  reciprocal: math.reciprocal,
+  relu: math.relu,
+  reshape: math.reshape,
+  round: math.round,
+  rsqrt: math.rsqrt,
+  scatterAdd: math.scatterAdd,
+  sigmoid: math.sigmoid,
+  sign: math.sign,
+  silu: math.silu,
+  sin: math.sin,
+  slice: math.slice,
+  softmax: math.softmax,
+  softplus: math.softplus,
+  split: math.split,
+  sqrt: math.sqrt,
+  square: math.square,
+  squeeze: math.squeeze,
+  stopGradient: math.stopGradient,
+  sub: math.sub,
+  sum: math.sum,
+  take: math.take,
+  tan: math.tan,
+  tanh: math.tanh,
+  tile: math.tile,
+  transpose: math.transpose,
+  tril: math.tril,
+  triu: math.triu,
+  trunc: math.trunc,
+  unsqueeze: math.unsqueeze,
+  variance: math.variance,
+};
+
+/** Installs the methods on the class; called once, by core/mod.ts. */
+export function installMethods(): void {
+  for (const [name, f] of Object.entries(functions)) {
+    Object.defineProperty(Tensor.prototype, name, {
+      value(this: Tensor, ...rest: unknown[]): unknown {
+        return (f as (...args: unknown[]) => unknown)(this, ...rest);
+      },
+      writable: true,
+    });
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The engine: tensors, operations, transformations, trees and random keys.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { installMethods } from "./methods.ts";
+import * as random from "./random.ts";
+import * as tree from "./tree.ts";
+
+installMethods();
+
+export { random, tree };
+export * from "./errors.ts";
+export * from "./math/mod.ts";
+export type { BackendName } from "./backend.ts";
+export type { Data, DType } from "./dtype.ts";
+export {
+  grad,
+  type LossFunction,
+  valueAndGrad,
+  valueAndGradAux,
+  type ValueAndGrads,
+} from "./grad.ts";
+export { init, type InitOptions } from "./init.ts";
+export { jit, type JitOptions, type Jitted, type Program } from "./jit.ts";
+export { type Memory, memory, scope } from "./memory.ts";
+export { format, type Shape } from "./shape.ts";
+export {
+  type AxisOptions,
+  type Methods,
+  type NestedArray,
+  type Range,
+  type ReduceOptions,
+  Tensor,
+  type TensorLike,
+} from "./tensor.ts";
+export type { Leaf, Selector, Tree } from "./tree.ts";

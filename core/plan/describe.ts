@@ -1,0 +1,90 @@
+/**
+ * Plans as text: a line for each kernel, then the totals.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { sizeOf } from "../shape.ts";
+import { visitExpr } from "./expression.ts";
+import type { Expr, Kernel, Place, Plan } from "./kernel.ts";
+
+/** What a plan does, for people to read. */
+export function describePlan(plan: Plan): string {
+  const rows = plan.steps.map(({ kernel, buffers }, i) => {
+    const names = buffers.map(placeName).join(" ");
+    return `${String(i).padStart(4)}  ${summary(kernel)}  (${names})`;
+  });
+  const flops = plan.steps.reduce(
+    (sum, { kernel }) => sum + flopsOf(kernel),
+    0,
+  );
+  const arena = plan.pages.reduce((sum, bytes) => sum + bytes, 0);
+  const inPlace = plan.outputs.filter((o) => o.kind === "input").length;
+  return [
+    ...rows,
+    `${plan.steps.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
+      (arena / 2 ** 20).toFixed(2)
+    } MiB, ${plan.outputs.length} outputs of which ${inPlace} in place`,
+  ].join("\n");
+}
+
+function placeName(place: Place): string {
+  if (place.kind === "arena") {
+    return `arena${place.page}+${place.offset}`;
+  }
+  return `${place.kind}${place.index}`;
+}
+
+function summary(kernel: Kernel): string {
+  const shape = `[${kernel.shape.join(", ")}]`;
+  switch (kernel.kind) {
+    case "map":
+      return `map ${shape} ${opsIn(kernel.outputs.map((o) => o.expr))}`;
+    case "reduce":
+      return `${kernel.combine} ${shape} over [${kernel.over.join(", ")}] ${
+        opsIn([kernel.body])
+      } then ${opsIn(kernel.outputs.map((o) => o.expr))}`;
+    case "matmul":
+      return `matmul ${shape} inner ${kernel.k} then ${
+        opsIn(kernel.outputs.map((o) => o.expr))
+      }`;
+    case "scatter":
+      return `scatter ${shape} along axis ${kernel.axis}`;
+  }
+}
+
+function opsIn(exprs: readonly Expr[]): string {
+  const names: string[] = [];
+  const seen = new Set<Expr>();
+  for (const expr of exprs) {
+    visitExpr(expr, (e) => {
+      if (e.kind === "call") names.push(e.op);
+      if (e.kind === "cast" || e.kind === "gather") names.push(e.kind);
+    }, seen);
+  }
+  return names.length === 0 ? "copy" : names.join(" ");
+}
+
+/** Floating-point operations of a kernel: two for each product and its sum, one for each scalar function. */
+export function flopsOf(kernel: Kernel): number {
+  const points = sizeOf(kernel.shape);
+  if (kernel.kind === "scatter") return points;
+  const epilogue = points * callsIn(kernel.outputs.map((o) => o.expr));
+  if (kernel.kind === "matmul") return 2 * points * kernel.k + epilogue;
+  if (kernel.kind === "map") return epilogue;
+  const reduced = points * sizeOf(kernel.over);
+  return reduced * (1 + callsIn([kernel.body])) + epilogue;
+}
+
+function callsIn(exprs: readonly Expr[]): number {
+  let calls = 0;
+  const seen = new Set<Expr>();
+  for (const expr of exprs) {
+    visitExpr(expr, (e) => {
+      if (e.kind === "call") calls++;
+    }, seen);
+  }
+  return calls;
+}

@@ -1,0 +1,408 @@
+/**
+ * Lowering: the nodes of a graph become kernels over numbered values.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Graph } from "../backend.ts";
+import type { DType } from "../dtype.ts";
+import { invariant } from "../errors.ts";
+import { toposort } from "../graph.ts";
+import type { Node, Params } from "../node.ts";
+import { ops } from "../ops.ts";
+import { sizeOf, stridesOf } from "../shape.ts";
+import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
+import { type Grouping, groupNodes } from "./group.ts";
+import type { Expr, Kernel, Matrix, Output, ScalarOp, View } from "./kernel.ts";
+import {
+  contiguous,
+  isContiguous,
+  isView,
+  moveView,
+  reshapeView,
+} from "./view.ts";
+
+/** A buffer of a program: one of its inputs, or what kernels compute. */
+export interface Value {
+  /** Number of elements. */
+  readonly size: number;
+  /** Element type. */
+  readonly dtype: DType;
+}
+
+/** A graph as kernels, whose buffers are numbers of values. The inputs are the first values. */
+export interface Lowered {
+  /** All buffers. */
+  readonly values: readonly Value[];
+  /** The work, in order. */
+  readonly kernels: readonly Kernel[];
+  /** The value of each output of the graph. */
+  readonly outputs: readonly number[];
+}
+
+/** Stands for the accumulator among the buffers of an expression that is being built. */
+const ACC = -1;
+
+/** What is known while a graph is lowered. */
+interface State {
+  readonly grouping: Grouping;
+  readonly buffersPerKernel: number;
+  readonly values: Value[];
+  readonly kernels: Kernel[];
+  readonly ids: Map<Node, number>;
+}
+
+/** One kernel being built: its root, the reduction or product that it computes, and the expressions made so far. */
+interface Build {
+  readonly root: Node | null;
+  readonly acc: Node | null;
+  readonly exprs: Map<Node, Expr>;
+}
+
+/** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
+export function lower(graph: Graph, buffersPerKernel: number): Lowered {
+  const state: State = {
+    grouping: groupNodes(graph),
+    buffersPerKernel,
+    values: [],
+    kernels: [],
+    ids: new Map(),
+  };
+  for (const node of graph.inputs) state.ids.set(node, newValue(state, node));
+  for (const node of toposort(graph.outputs)) {
+    if (state.grouping.roots.has(node)) materialize(state, node);
+  }
+  return {
+    values: state.values,
+    kernels: state.kernels,
+    outputs: graph.outputs.map((node) => materialize(state, node)),
+  };
+}
+
+function newValue(state: State, { shape, dtype }: Node): number {
+  return state.values.push({ size: sizeOf(shape), dtype }) - 1;
+}
+
+/** The value that holds a node, computed now if it is not yet. */
+function materialize(state: State, node: Node): number {
+  const known = state.ids.get(node);
+  if (known !== undefined) return known;
+  const build = node.op === "pad"
+    ? lowerPad
+    : node.op === "concat"
+    ? lowerConcat
+    : node.op === "scatterAdd"
+    ? lowerScatter
+    : lowerRoot;
+  const id = build(state, node);
+  state.ids.set(node, id);
+  return id;
+}
+
+/** Lowers an elementwise root, with the reduction or product behind it where one fits; or a reduction or product alone. */
+function lowerRoot(state: State, node: Node): number {
+  const { kind } = ops[node.op];
+  const alone = kind === "reduce" || kind === "product";
+  const candidates = alone
+    ? [node]
+    : [...state.grouping.absorbable.get(node) ?? []].sort(byWork);
+  for (const acc of [...candidates, null]) {
+    if (acc && state.ids.has(acc)) continue;
+    const id = tryRoot(state, node, acc);
+    if (id !== null) return id;
+  }
+  throw new Error(`Cotan has a bug: ${node.op} was not lowered`);
+}
+
+/** Products before reductions, then the larger first. */
+function byWork(a: Node, b: Node): number {
+  const work = (x: Node) =>
+    sizeOf(x.inputs[0]!.shape) * (x.op === "matmul" ? 1e9 : 1);
+  return work(b) - work(a);
+}
+
+function tryRoot(state: State, root: Node, acc: Node | null): number | null {
+  for (;;) {
+    const build: Build = { root, acc, exprs: new Map() };
+    const inner = inline(state, build, root);
+    const expr = acc ? asEpilogue(inner, root, acc) : inner;
+    if (!expr) return null;
+    const shape = acc ? acc.shape : root.shape;
+    const make = acc ? withAcc(state, acc, build) : {
+      kernel: (outputs: Output[]): Kernel => ({ kind: "map", shape, outputs }),
+      reads: new Set<number>(),
+    };
+    const reads = new Set([...make.reads, ...buffersOf(expr)]);
+    if (reads.size + 1 > state.buffersPerKernel) {
+      // The wider side: what is reduced, or what follows.
+      const body = acc && acc.op !== "matmul" && make.reads.size > 2;
+      const from = body ? acc.inputs : root.inputs;
+      state.grouping.roots.add(split(state, build, from));
+      continue;
+    }
+    const id = newValue(state, root);
+    state.kernels.push(
+      make.kernel([{ buffer: id, view: contiguous(shape), expr }]),
+    );
+    return id;
+  }
+}
+
+/** An expression over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
+function asEpilogue(expr: Expr, root: Node, acc: Node): Expr | null {
+  if (sizeOf(root.shape) !== sizeOf(acc.shape)) return null;
+  const moved = mapViews(
+    expr,
+    (view) => reshapeView(view, root.shape, acc.shape),
+  );
+  let found = false;
+  const out = moved && mapLeaves(moved, (e) => {
+    if (e.kind !== "load" || e.buffer !== ACC) return e;
+    found = true;
+    return isContiguous(e.view, acc.shape)
+      ? { kind: "acc", dtype: e.dtype }
+      : null;
+  });
+  return found ? out : null;
+}
+
+/** The kernel around a reduction or product, given its outputs; and the buffers it reads for it. */
+function withAcc(
+  state: State,
+  acc: Node,
+  build: Build,
+): { kernel: (outputs: Output[]) => Kernel; reads: Set<number> } {
+  const { shape } = acc;
+  if (acc.op === "matmul") {
+    const [a, b] = acc.inputs.map((x) => strided(state, x)) as [Matrix, Matrix];
+    return {
+      kernel: (outputs) => {
+        return {
+          kind: "matmul",
+          shape,
+          k: acc.inputs[0]!.shape.at(-1)!,
+          a,
+          b,
+          outputs,
+        };
+      },
+      reads: new Set([a.buffer, b.buffer]),
+    };
+  }
+  const [x] = acc.inputs;
+  const { axes } = acc.params as Params["sum"];
+  const order = x!.shape.map((_, i) => i).filter((i) => !axes.includes(i));
+  const perm = [...order, ...axes];
+  const inner = inline(
+    state,
+    { root: null, acc: null, exprs: build.exprs },
+    x!,
+  );
+  const body = mapViews(inner, ({ offset, strides }) => ({
+    offset,
+    strides: perm.map((axis) => strides[axis]!),
+  }))!;
+  const over = axes.map((axis) => x!.shape[axis]!);
+  const combine = acc.op as "sum" | "max";
+  return {
+    kernel: (outputs) => ({
+      kind: "reduce",
+      shape,
+      over,
+      combine,
+      body,
+      outputs,
+    }),
+    reads: buffersOf(body),
+  };
+}
+
+/** A node within a kernel that reads too many buffers which is best computed on its own: the widest that fits alone. */
+function split(state: State, build: Build, from: readonly Node[]): Node {
+  let operands = from;
+  for (;;) {
+    const inner = operands
+      .map(throughViews)
+      .filter((x) => build.exprs.has(x) && !state.ids.has(x));
+    const widths = inner.map((x) => buffersOf(build.exprs.get(x)!).size);
+    const widest = widths.indexOf(Math.max(...widths));
+    invariant(widths[widest]! > 1, "a kernel reads too many buffers");
+    const node = inner[widest]!;
+    if (widths[widest]! < state.buffersPerKernel) return node;
+    operands = node.inputs;
+  }
+}
+
+function throughViews(node: Node): Node {
+  return isView(node) ? throughViews(node.inputs[0]!) : node;
+}
+
+/** The expression of a node over its own shape, inside a kernel. */
+function inline(state: State, build: Build, node: Node): Expr {
+  let expr = build.exprs.get(node);
+  if (!expr) build.exprs.set(node, expr = buildExpr(state, build, node));
+  return expr;
+}
+
+function buildExpr(state: State, build: Build, node: Node): Expr {
+  const { shape, dtype } = node;
+  if (node === build.acc) {
+    return { kind: "load", buffer: ACC, view: contiguous(shape), dtype };
+  }
+  const isRoot = state.grouping.roots.has(node) && node !== build.root;
+  if (isRoot || state.ids.has(node)) return load(state, node);
+  if (isView(node)) return moved(state, build, node);
+  switch (node.op) {
+    case "fill": {
+      const { value } = node.params as Params["fill"];
+      return { kind: "const", value, dtype };
+    }
+    case "iota": {
+      const { axis } = node.params as Params["iota"];
+      const strides = shape.map((_, i) => i === axis ? 1 : 0);
+      return { kind: "index", view: { offset: 0, strides }, dtype };
+    }
+    case "gather":
+      return gathered(state, build, node);
+    case "random":
+      return random(state, node);
+    case "cast":
+      return {
+        kind: "cast",
+        arg: inline(state, build, node.inputs[0]!),
+        dtype,
+      };
+  }
+  if (ops[node.op].kind !== "elementwise") return load(state, node);
+  const args = node.inputs.map((x) => inline(state, build, x));
+  return { kind: "call", op: node.op as ScalarOp, args, dtype };
+}
+
+function load(state: State, node: Node): Expr & { kind: "load" } {
+  const buffer = materialize(state, node);
+  const view = contiguous(node.shape);
+  return { kind: "load", buffer, view, dtype: node.dtype };
+}
+
+/** A movement node: the views of its operand moved, or the operand stored where they cannot be. */
+function moved(state: State, build: Build, node: Node): Expr {
+  const [x] = node.inputs;
+  const move = (expr: Expr) => mapViews(expr, (view) => moveView(node, view));
+  const expr = move(inline(state, build, x!)) ?? move(load(state, x!));
+  invariant(expr, `${node.op} of a whole buffer is a view`);
+  return expr;
+}
+
+/** A node as a strided part of a buffer. */
+function strided(state: State, node: Node): Matrix {
+  const build: Build = { root: null, acc: null, exprs: new Map() };
+  const expr = inline(state, build, node);
+  return expr.kind === "load" ? expr : load(state, node);
+}
+
+function gathered(state: State, build: Build, node: Node): Expr {
+  const [x, index] = node.inputs;
+  const { axis } = node.params as Params["gather"];
+  const { buffer, view: { offset, strides } } = strided(state, x!);
+  return {
+    kind: "gather",
+    buffer,
+    view: { offset, strides: strides.map((s, i) => i === axis ? 0 : s) },
+    index: inline(state, build, index!),
+    stride: strides[axis]!,
+    size: x!.shape[axis]!,
+    dtype: node.dtype,
+  };
+}
+
+function random(state: State, { shape, inputs }: Node): Expr {
+  const [key, stream] = inputs.map((x) => strided(state, x));
+  const dtype = "u32";
+  const strides = shape.map(() => 0);
+  const at = ({ buffer }: Matrix, offset: number): Expr => {
+    return { kind: "load", buffer, view: { offset, strides }, dtype };
+  };
+  const second = key!.view.offset + key!.view.strides[0]!;
+  const args: Expr[] = [
+    at(key!, key!.view.offset),
+    at(key!, second),
+    { kind: "index", view: contiguous(shape), dtype },
+    at(stream!, stream!.view.offset),
+  ];
+  return { kind: "call", op: "threefry", args, dtype };
+}
+
+/** Stores a node's elements through a view of a value. */
+function store(state: State, node: Node, buffer: number, view: View): void {
+  const build: Build = { root: null, acc: null, exprs: new Map() };
+  let expr = inline(state, build, node);
+  if (buffersOf(expr).size + 1 > state.buffersPerKernel) {
+    expr = load(state, node);
+  }
+  const { shape } = node;
+  if (sizeOf(shape) === 0) return;
+  state.kernels.push({ kind: "map", shape, outputs: [{ buffer, view, expr }] });
+}
+
+function lowerPad(state: State, node: Node): number {
+  const [x] = node.inputs;
+  const { low, interior, value } = node.params as Params["pad"];
+  const id = newValue(state, node);
+  const view = contiguous(node.shape);
+  const { dtype, shape } = node;
+  if (sizeOf(shape) > sizeOf(x!.shape)) {
+    const expr: Expr = { kind: "const", value, dtype };
+    state.kernels.push({
+      kind: "map",
+      shape,
+      outputs: [{ buffer: id, view, expr }],
+    });
+  }
+  store(state, x!, id, {
+    offset: view.strides.reduce((sum, s, i) => sum + s * low[i]!, 0),
+    strides: view.strides.map((s, i) => s * (interior[i]! + 1)),
+  });
+  return id;
+}
+
+function lowerConcat(state: State, node: Node): number {
+  const { axis } = node.params as Params["concat"];
+  const id = newValue(state, node);
+  const strides = stridesOf(node.shape);
+  let at = 0;
+  for (const x of node.inputs) {
+    store(state, x, id, { offset: at * strides[axis]!, strides });
+    at += x.shape[axis]!;
+  }
+  return id;
+}
+
+function lowerScatter(state: State, node: Node): number {
+  const [x, index, source] = node.inputs;
+  const { axis } = node.params as Params["scatterAdd"];
+  const id = newValue(state, node);
+  const strides = stridesOf(node.shape);
+  store(state, x!, id, { offset: 0, strides });
+  const { shape } = index!;
+  if (sizeOf(shape) === 0 || node.shape[axis] === 0) return id;
+  const build = (operand: Node, room: number): Expr => {
+    const fresh: Build = { root: null, acc: null, exprs: new Map() };
+    const expr = inline(state, fresh, operand);
+    return buffersOf(expr).size > room ? load(state, operand) : expr;
+  };
+  const room = Math.floor((state.buffersPerKernel - 1) / 2);
+  state.kernels.push({
+    kind: "scatter",
+    shape,
+    axis,
+    buffer: id,
+    view: { offset: 0, strides: strides.map((s, i) => i === axis ? 0 : s) },
+    stride: strides[axis]!,
+    size: node.shape[axis]!,
+    index: build(index!, room),
+    source: build(source!, room),
+  });
+  return id;
+}

@@ -1,0 +1,112 @@
+/**
+ * Simplification of a graph: equal nodes become one, constants are folded, and operations that change nothing go.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Graph } from "../backend.ts";
+import { toposort } from "../graph.ts";
+import type { Node, Params } from "../node.ts";
+import { bind, fill } from "../ops.ts";
+import { inFull } from "./key.ts";
+import { format, sameShape, sizeOf } from "../shape.ts";
+
+/** The same function with fewer nodes. */
+export function simplify(graph: Graph): Graph {
+  const known = new Map<string, Node>();
+  const ids = new Map<Node, number>();
+  const simpler = new Map<Node, Node>();
+  const intern = (node: Node): Node => {
+    if (node.op === "input") {
+      if (!ids.has(node)) ids.set(node, ids.size);
+      return node;
+    }
+    const operands = node.inputs.map((x) => ids.get(x)).join();
+    const key = `${node.op} ${format(node)} ${operands} ${
+      JSON.stringify(node.params, inFull)
+    }`;
+    const same = known.get(key);
+    if (same) return same;
+    known.set(key, node);
+    ids.set(node, ids.size);
+    return node;
+  };
+  for (const node of toposort(graph.outputs)) {
+    const inputs = node.inputs.map((x) => simpler.get(x)!);
+    const changed = inputs.some((x, i) => x !== node.inputs[i]);
+    let result = changed ? { ...node, inputs } : node;
+    // A rule may give a node that another applies to.
+    for (;;) {
+      const next = reduce(result);
+      if (next === result) break;
+      result = next;
+    }
+    simpler.set(node, intern(result));
+  }
+  return {
+    inputs: graph.inputs,
+    outputs: graph.outputs.map((node) => simpler.get(node)!),
+  };
+}
+
+/** The number that a node is everywhere, or null. */
+function valueOf(node: Node): number | null {
+  return node.op === "fill" ? (node.params as Params["fill"]).value : null;
+}
+
+/** A simpler node of the same value, or the node itself. */
+function reduce(node: Node): Node {
+  const [x, y] = node.inputs;
+  const a = x && valueOf(x), b = y && valueOf(y);
+  switch (node.op) {
+    case "alias":
+    case "stopGradient":
+      return x!;
+    case "cast":
+      return x!.dtype === node.dtype ? x! : node;
+    case "add":
+      return b === 0 ? x! : a === 0 ? y! : node;
+    case "sub":
+      return b === 0 ? x! : node;
+    case "mul":
+      return b === 1 ? x! : a === 1 ? y! : node;
+    case "div":
+      return b === 1 ? x! : node;
+    case "neg":
+      return x!.op === "neg"
+        ? x!.inputs[0]!
+        : a != null
+        ? fill(node, -a)
+        : node;
+    case "sum":
+      if (a == null || node.dtype !== "f32") return node;
+      return fill(node, a * sizeOf(x!.shape) / Math.max(1, sizeOf(node.shape)));
+    case "reshape":
+      if (sameShape(x!.shape, node.shape)) return x!;
+      if (x!.op === "reshape") {
+        return bind("reshape", x!.inputs, { shape: node.shape });
+      }
+      return a != null ? fill(node, a) : node;
+    case "transpose": {
+      const { perm } = node.params as Params["transpose"];
+      if (perm.every((axis, i) => axis === i)) return x!;
+      if (x!.op === "transpose") {
+        const inner = x!.params as Params["transpose"];
+        const both = perm.map((axis) => inner.perm[axis]!);
+        return bind("transpose", x!.inputs, { perm: both });
+      }
+      return a != null ? fill(node, a) : node;
+    }
+    case "expand":
+      if (sameShape(x!.shape, node.shape)) return x!;
+      return a != null ? fill(node, a) : node;
+    case "slice":
+    case "flip":
+      if (sameShape(x!.shape, node.shape) && node.op === "slice") return x!;
+      return a != null ? fill(node, a) : node;
+    default:
+      return node;
+  }
+}

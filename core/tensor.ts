@@ -1,0 +1,334 @@
+/**
+ * Tensors: immutable arrays on the current backend, or values of a function being traced.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Storage } from "./backend.ts";
+import { currentScope, type Runtime, type Trace } from "./context.ts";
+import type { Data, DType } from "./dtype.ts";
+import { DisposedError, invariant } from "./errors.ts";
+import type { Node } from "./node.ts";
+import { format, type Shape, sizeOf } from "./shape.ts";
+
+/** A tensor, or a number, which broadcasts and takes the other operand's dtype. */
+export type TensorLike = Tensor | number;
+
+/** Nested arrays of numbers or booleans, as deep as a tensor has axes. */
+export type NestedArray = number | boolean | readonly NestedArray[];
+
+/** Which axes a reduction takes. */
+export interface ReduceOptions {
+  /** One axis or several, counted from the back where negative; all when absent. */
+  readonly axis?: number | readonly number[];
+  /** Keep the reduced axes with size 1. */
+  readonly keepDims?: boolean;
+}
+
+/** Which axis an operation runs along. */
+export interface AxisOptions {
+  /** The axis, counted from the back where negative. */
+  readonly axis?: number;
+}
+
+/** A range of `slice`: start, stop, and step; null takes the whole axis. */
+export type Range =
+  | readonly [start: number, stop: number, step?: number]
+  | null;
+
+/** The operations as methods; each is the free function of its name with the tensor as first argument. */
+export interface Methods {
+  /** -x. */
+  neg(): Tensor;
+  /** |x|. */
+  abs(): Tensor;
+  /** -1, 0 or 1. */
+  sign(): Tensor;
+  /** x². */
+  square(): Tensor;
+  /** √x. */
+  sqrt(): Tensor;
+  /** 1 / √x. */
+  rsqrt(): Tensor;
+  /** 1 / x. */
+  reciprocal(): Tensor;
+  /** eˣ. */
+  exp(): Tensor;
+  /** eˣ - 1. */
+  expm1(): Tensor;
+  /** Natural logarithm. */
+  log(): Tensor;
+  /** log(1 + x). */
+  log1p(): Tensor;
+  /** Sine. */
+  sin(): Tensor;
+  /** Cosine. */
+  cos(): Tensor;
+  /** Tangent. */
+  tan(): Tensor;
+  /** Hyperbolic tangent. */
+  tanh(): Tensor;
+  /** Error function. */
+  erf(): Tensor;
+  /** Rounded down. */
+  floor(): Tensor;
+  /** Rounded up. */
+  ceil(): Tensor;
+  /** Rounded to the nearest integer, halves to even. */
+  round(): Tensor;
+  /** Rounded toward zero. */
+  trunc(): Tensor;
+  /** 1 / (1 + e⁻ˣ). */
+  sigmoid(): Tensor;
+  /** log(sigmoid(x)). */
+  logSigmoid(): Tensor;
+  /** max(x, 0). */
+  relu(): Tensor;
+  /** x where positive, slope · x elsewhere. */
+  leakyRelu(options?: { readonly slope?: number }): Tensor;
+  /** x where positive, alpha · (eˣ - 1) elsewhere. */
+  elu(options?: { readonly alpha?: number }): Tensor;
+  /** x · sigmoid(x). */
+  silu(): Tensor;
+  /** log(1 + eˣ). */
+  softplus(): Tensor;
+  /** x · Φ(x). */
+  gelu(options?: { readonly approximate?: "none" | "tanh" }): Tensor;
+  /** Whether each element is NaN. */
+  isNaN(): Tensor;
+  /** Logical not. */
+  not(): Tensor;
+  /** Limited to [min, max]. */
+  clip(min: number, max: number): Tensor;
+  /** Converted to a dtype. */
+  cast(dtype: DType): Tensor;
+  /** The same value, from which no gradient flows. */
+  stopGradient(): Tensor;
+  /** x + y. */
+  add(y: TensorLike): Tensor;
+  /** x - y. */
+  sub(y: TensorLike): Tensor;
+  /** x · y. */
+  mul(y: TensorLike): Tensor;
+  /** x / y. */
+  div(y: TensorLike): Tensor;
+  /** xʸ. */
+  pow(y: TensorLike): Tensor;
+  /** The smaller of the two. */
+  minimum(y: TensorLike): Tensor;
+  /** The larger of the two. */
+  maximum(y: TensorLike): Tensor;
+  /** x = y. */
+  eq(y: TensorLike): Tensor;
+  /** x ≠ y. */
+  ne(y: TensorLike): Tensor;
+  /** x < y. */
+  lt(y: TensorLike): Tensor;
+  /** x ≤ y. */
+  le(y: TensorLike): Tensor;
+  /** x > y. */
+  gt(y: TensorLike): Tensor;
+  /** x ≥ y. */
+  ge(y: TensorLike): Tensor;
+  /** Logical and. */
+  and(y: Tensor): Tensor;
+  /** Logical or. */
+  or(y: Tensor): Tensor;
+  /** Sum over axes. */
+  sum(options?: ReduceOptions): Tensor;
+  /** Mean over axes. */
+  mean(options?: ReduceOptions): Tensor;
+  /** Largest over axes. */
+  max(options?: ReduceOptions): Tensor;
+  /** Smallest over axes. */
+  min(options?: ReduceOptions): Tensor;
+  /** log Σ eˣ over axes. */
+  logSumExp(options?: ReduceOptions): Tensor;
+  /** Variance over axes. */
+  variance(options?: ReduceOptions & { readonly correction?: number }): Tensor;
+  /** Index of the first largest element along an axis, i32. */
+  argmax(options?: AxisOptions): Tensor;
+  /** Index of the first smallest element along an axis, i32. */
+  argmin(options?: AxisOptions): Tensor;
+  /** eˣ / Σ eˣ along an axis. */
+  softmax(options?: AxisOptions): Tensor;
+  /** log softmax along an axis. */
+  logSoftmax(options?: AxisOptions): Tensor;
+  /** The same elements in another shape; one size may be -1. */
+  reshape(shape: Shape): Tensor;
+  /** Axes in another order; reversed when absent. */
+  transpose(perm?: Shape): Tensor;
+  /** Broadcast to a shape. */
+  expand(shape: Shape): Tensor;
+  /** Without axes of size 1. */
+  squeeze(axis?: number | readonly number[]): Tensor;
+  /** With a new axis of size 1. */
+  unsqueeze(axis: number): Tensor;
+  /** Axes reversed. */
+  flip(axes?: number | readonly number[]): Tensor;
+  /** Repeated along each axis. */
+  tile(reps: Shape): Tensor;
+  /** Zero above the k-th diagonal of the last two axes. */
+  tril(options?: { readonly k?: number }): Tensor;
+  /** Zero below the k-th diagonal of the last two axes. */
+  triu(options?: { readonly k?: number }): Tensor;
+  /** Ranges of the leading axes. */
+  slice(ranges: readonly Range[]): Tensor;
+  /** With margins on each axis. */
+  pad(
+    margins: readonly (readonly [before: number, after: number])[],
+    options?: { readonly value?: number },
+  ): Tensor;
+  /** Cut into pieces along an axis. */
+  split(sizes: Shape, options?: AxisOptions): Tensor[];
+  /** Slices picked along an axis, as numpy.take. */
+  take(index: Tensor, options?: AxisOptions): Tensor;
+  /** Elements picked along an axis, as torch.gather. */
+  gather(index: Tensor, options?: AxisOptions): Tensor;
+  /** Elements added where an index points, as torch.scatter_add. */
+  scatterAdd(index: Tensor, source: Tensor, options?: AxisOptions): Tensor;
+  /** Matrix product by NumPy's rules. */
+  matmul(y: Tensor): Tensor;
+}
+
+/** An immutable n-dimensional array, with the operations as methods. */
+// Declared with the class of the same name: core/methods.ts gives the class these methods.
+export interface Tensor extends Methods {}
+
+/** What a tensor is made of. */
+export type State =
+  | {
+    readonly kind: "stored";
+    readonly runtime: Runtime;
+    readonly storage: Storage;
+  }
+  | { readonly kind: "traced"; readonly trace: Trace; readonly node: Node }
+  | { readonly kind: "gone"; readonly why: string };
+
+let stateIn: (tensor: Tensor) => State;
+let setState: (tensor: Tensor, state: State) => void;
+
+/** An immutable n-dimensional array. Made by `tensor`, `zeros` and their like, or by operations. */
+export class Tensor implements Disposable {
+  /** Sizes of the axes. */
+  readonly shape: Shape;
+  /** Element type. */
+  readonly dtype: DType;
+  #state: State;
+
+  static {
+    stateIn = (tensor) => tensor.#state;
+    setState = (tensor, state) => {
+      tensor.#state = state;
+    };
+  }
+
+  /** Not for users: tensors come from `tensor(...)` and operations. */
+  constructor(shape: Shape, dtype: DType, state: State) {
+    this.shape = shape;
+    this.dtype = dtype;
+    this.#state = state;
+    if (state.kind !== "stored") return;
+    state.runtime.tensors++;
+    safetyNet.register(this, state, this);
+    currentScope()?.add(this);
+  }
+
+  /** Reads the elements back in row-major order. Throws under a transformation, where there is no value yet. */
+  data(): Promise<Data> {
+    const { runtime, storage } = storedState(this, "read");
+    const { backend } = runtime;
+    return backend.download(storage, this.dtype, sizeOf(this.shape));
+  }
+
+  /** Reads the only element back. */
+  async item(): Promise<number> {
+    if (sizeOf(this.shape) !== 1) {
+      throw new RangeError(
+        `Cannot take item() of ${this}: it has ${
+          sizeOf(this.shape)
+        } elements; use data()`,
+      );
+    }
+    return (await this.data())[0]!;
+  }
+
+  /** Reads the elements back as nested arrays. */
+  async toArray(): Promise<NestedArray> {
+    const flat = await this.data();
+    const isBool = this.dtype === "bool";
+    let at = 0;
+    const nest = (axis: number): NestedArray => {
+      if (axis < this.shape.length) {
+        return Array.from({ length: this.shape[axis]! }, () => nest(axis + 1));
+      }
+      const value = flat[at++]!;
+      return isBool ? value !== 0 : value;
+    };
+    return nest(0);
+  }
+
+  /** Frees the memory now. Using the tensor afterwards throws `DisposedError`; disposing of it again does nothing. */
+  dispose(): void {
+    const state = this.#state;
+    if (state.kind !== "stored") return;
+    release(this, "was disposed of");
+    state.runtime.backend.free(state.storage);
+  }
+
+  /** Frees the memory: what `using` calls. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** The type: `f32[2, 3]`. */
+  toString(): string {
+    return format(this);
+  }
+
+  /** The type, for the console. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return `Tensor ${format(this)}`;
+  }
+}
+
+/** Frees storages of tensors that were dropped without `dispose`; a safety net, since it comes late. */
+const safetyNet = new FinalizationRegistry<State & { kind: "stored" }>(
+  ({ runtime, storage }) => {
+    runtime.tensors--;
+    runtime.backend.free(storage);
+  },
+);
+
+/** What a tensor is made of. */
+export function stateOf(tensor: Tensor): State {
+  return stateIn(tensor);
+}
+
+/** Takes a tensor's storage away without freeing it: for disposal and donation. */
+export function release(tensor: Tensor, why: string): Storage {
+  const state = stateIn(tensor);
+  invariant(state.kind === "stored", "only a stored tensor is released");
+  safetyNet.unregister(tensor);
+  state.runtime.tensors--;
+  setState(tensor, { kind: "gone", why });
+  return state.storage;
+}
+
+/** The storage of a concrete tensor; `use` says what for, in the error. */
+export function storedState(
+  tensor: Tensor,
+  use: string,
+): State & { kind: "stored" } {
+  const state = stateIn(tensor);
+  if (state.kind === "stored") return state;
+  if (state.kind === "gone") {
+    throw new DisposedError(`Cannot ${use} ${tensor}: it ${state.why}`);
+  }
+  throw new TypeError(
+    `Cannot ${use} ${tensor} while a function is traced: it has no value yet; return it and ${use} the result, ` +
+      `or branch with where()`,
+  );
+}
