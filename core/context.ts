@@ -52,6 +52,25 @@ export function setRuntime(runtime: Runtime): void {
   context.runtime = runtime;
 }
 
+/** Calls `f` while another runtime is the current one. */
+export function withRuntime<R>(runtime: Runtime, f: () => R): R {
+  const outer = context.runtime;
+  context.runtime = runtime;
+  try {
+    return f();
+  } finally {
+    context.runtime = outer;
+  }
+}
+
+/** Frees a runtime's programs and its backend. */
+export function closeRuntime(runtime: Runtime): void {
+  if (context.runtime === runtime) context.runtime = null;
+  for (const program of runtime.programs.values()) program.dispose();
+  runtime.programs.clear();
+  runtime.backend.dispose();
+}
+
 /** The trace that records operations now, or null. */
 export function currentTrace(): Trace | null {
   return context.trace;

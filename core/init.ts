@@ -7,7 +7,7 @@
  */
 
 import type { Backend, BackendName } from "./backend.ts";
-import { createRuntime, setRuntime } from "./context.ts";
+import { closeRuntime, createRuntime, setRuntime } from "./context.ts";
 import { createReferenceBackend } from "./cpu/interpreter.ts";
 import { createWasmBackend } from "./cpu/wasm.ts";
 import { DeviceError } from "./errors.ts";
@@ -20,6 +20,14 @@ export interface InitOptions {
   readonly precision?: "f32" | "f64";
   /** A WebGPU device to use instead of a new one; it stays the caller's to destroy. */
   readonly device?: GPUDevice;
+}
+
+/** The backend that was opened. Disposing of it frees its tensors and programs; a backend may also just be left open. */
+export interface OpenBackend extends Disposable {
+  /** Which backend it is. */
+  readonly name: BackendName;
+  /** The adapter's own description on WebGPU, what the engine offers on wasm. */
+  readonly adapter: string;
 }
 
 /**
@@ -38,10 +46,15 @@ export interface InitOptions {
  */
 export async function init(
   options: InitOptions = {},
-): Promise<{ readonly name: BackendName; readonly adapter: string }> {
+): Promise<OpenBackend> {
   const backend = await open(options);
-  setRuntime(createRuntime(backend));
-  return { name: backend.name, adapter: backend.adapter };
+  const runtime = createRuntime(backend);
+  setRuntime(runtime);
+  return {
+    name: backend.name,
+    adapter: backend.adapter,
+    [Symbol.dispose]: () => closeRuntime(runtime),
+  };
 }
 
 async function open(options: InitOptions): Promise<Backend> {

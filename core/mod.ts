@@ -24,9 +24,10 @@ export {
   valueAndGradAux,
   type ValueAndGrads,
 } from "./grad.ts";
-export { init, type InitOptions } from "./init.ts";
+export { init, type InitOptions, type OpenBackend } from "./init.ts";
 export { jit, type JitOptions, type Jitted, type Program } from "./jit.ts";
 export { type Memory, memory, scope } from "./memory.ts";
+export { compileSelector, type SelectorOptions } from "./selector.ts";
 export { format, type Shape } from "./shape.ts";
 export {
   type AxisOptions,

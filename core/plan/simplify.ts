@@ -33,13 +33,15 @@ export function simplify(graph: Graph): Graph {
     ids.set(node, ids.size);
     return node;
   };
-  for (const node of toposort(graph.outputs)) {
+  const order = toposort(graph.outputs);
+  const uses = usesOf(order, graph.outputs);
+  for (const node of order) {
     const inputs = node.inputs.map((x) => simpler.get(x)!);
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
     let result = changed ? { ...node, inputs } : node;
     // A rule may give a node that another applies to.
     for (;;) {
-      const next = reduce(result);
+      const next = reduce(result, uses.get(node.inputs[0]!) === 1);
       if (next === result) break;
       result = next;
     }
@@ -56,8 +58,20 @@ function valueOf(node: Node): number | null {
   return node.op === "fill" ? (node.params as Params["fill"]).value : null;
 }
 
-/** A simpler node of the same value, or the node itself. */
-function reduce(node: Node): Node {
+/** How many operands and outputs each node is. */
+function usesOf(
+  order: readonly Node[],
+  outputs: readonly Node[],
+): Map<Node, number> {
+  const uses = new Map<Node, number>();
+  const count = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
+  for (const node of order) node.inputs.forEach(count);
+  outputs.forEach(count);
+  return uses;
+}
+
+/** A simpler node of the same value, or the node itself; `alone` says that nothing else uses the first operand. */
+function reduce(node: Node, alone: boolean): Node {
   const [x, y] = node.inputs;
   const a = x && valueOf(x), b = y && valueOf(y);
   switch (node.op) {
@@ -97,6 +111,12 @@ function reduce(node: Node): Node {
         const both = perm.map((axis) => inner.perm[axis]!);
         return bind("transpose", x!.inputs, { perm: both });
       }
+      // (x y)ᵀ = yᵀ xᵀ: the gradient of a weight that is used transposed needs no copy.
+      if (x!.op === "matmul" && alone && swapsLast(perm)) {
+        const [left, right] = x!.inputs;
+        const swapped = (m: Node) => bind("transpose", [m], { perm });
+        return bind("matmul", [swapped(right!), swapped(left!)], {});
+      }
       return a != null ? fill(node, a) : node;
     }
     case "expand":
@@ -109,4 +129,11 @@ function reduce(node: Node): Node {
     default:
       return node;
   }
+}
+
+function swapsLast(perm: readonly number[]): boolean {
+  const rank = perm.length;
+  return perm.every((axis, i) =>
+    axis === (i < rank - 2 ? i : 2 * rank - 3 - i)
+  );
 }

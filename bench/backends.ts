@@ -1,0 +1,54 @@
+/**
+ * The backends that benches run on, and how a bench moves from one to the next.
+ *
+ * @module
+ */
+
+import { type BackendName, init, type Tensor } from "cotan";
+
+/** Backends that open here; a software WebGPU adapter counts. */
+export async function availableBackends(): Promise<BackendName[]> {
+  const { adapter } = await init({ backend: "wasm" });
+  console.log(`wasm: ${adapter}, ${navigator.hardwareConcurrency} cores`);
+  try {
+    const { adapter } = await init({ backend: "webgpu" });
+    console.log(`webgpu: ${adapter}`);
+    return ["wasm", "webgpu"];
+  } catch {
+    console.log("webgpu: no adapter");
+    return ["wasm"];
+  }
+}
+
+/** What is being measured now: benches run one after another, each many times. */
+let current = "";
+
+/** Registers a bench on a backend. `setup` runs once, before the first (unmeasured) run, and returns what is measured. */
+export function benchOn(
+  backend: BackendName,
+  group: string,
+  label: string,
+  setup: () => Promise<() => Promise<void>>,
+): void {
+  const name = `${backend}: ${label}`;
+  let run: () => Promise<void>;
+  Deno.bench({
+    name,
+    group,
+    baseline: backend === "wasm",
+    async fn() {
+      if (current !== name) {
+        await init({ backend });
+        run = await setup();
+        current = name;
+      }
+      await run();
+    },
+  });
+}
+
+/** Waits until a tensor is computed, since a GPU only queues work until something is read, and frees it. */
+export async function settle(result: Tensor): Promise<void> {
+  await result.data();
+  result.dispose();
+}

@@ -1,0 +1,223 @@
+/**
+ * Matrix products as WebAssembly: blocks that fit the caches, over the shared functions of `panels.ts`.
+ *
+ * The product accumulates in an output, or in scratch memory if no output has contiguous rows; once a block of it is
+ * complete the outputs are computed from it.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
+import { sizeOf } from "../shape.ts";
+import { withAcc } from "./arrange.ts";
+import type { FunctionBuilder, Local } from "./assembler.ts";
+import type { Lanes } from "./lanes.ts";
+import { copiesFor, storeAll } from "./map.ts";
+import { type Bound, Nest, phasesOf, push } from "./nest.ts";
+import { i32, select } from "./opcodes.ts";
+import { PANEL, sharedNumbers, stripRows, TILE_BYTES } from "./panels.ts";
+
+// A block of panels takes half a megabyte of a cache, and one panel 8 KiB.
+const K_BLOCK = 256;
+const N_BLOCK = 512;
+const M_BLOCK = 60; // a multiple of the rows of a strip, five or six
+
+/** Emits a product; its buffers and then the scratch memory are the parameters. Gives the bytes of scratch it needs. */
+export function emitMatmul(
+  lanes: Lanes,
+  kernel: MatmulKernel,
+  scratch: Local,
+): number {
+  const { shape, k, a, b } = kernel;
+  if (sizeOf(shape) === 0) return 0;
+  const { code, relaxed } = lanes;
+  const rank = shape.length - 2;
+  const [m, n] = shape.slice(rank) as [number, number];
+  const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
+  const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
+  const strip = stripRows(relaxed);
+  const shared = sharedNumbers(relaxed);
+
+  const packsA = aRow !== 1 && aColumn !== 1;
+  const packsB = bColumn !== 1 || n % PANEL !== 0 || m > 2 * strip;
+  const panelBytes = 4 * Math.min(k, K_BLOCK);
+  const bAt = TILE_BYTES;
+  const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
+  const aAt = bAt + (packsB ? panelBytes * columns : 0);
+  const cAt = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
+  const target = targetOf(kernel, scratch, cAt / 4);
+  const { c, outputs } = target;
+  const cRow = c.view.strides[rank]!;
+
+  const exprs = outputs.map((o) => o.expr);
+  const corners = [a, b, c].map((x) => corner(x, rank));
+  const nest = new Nest(lanes, rank + 1, [{ exprs, within: rank + 1 }], [
+    ...outputs,
+    ...corners,
+  ]);
+
+  const openBatch = (axis: number, body: () => void): void => {
+    if (axis === rank) return body();
+    nest.loop(axis, 0, shape[axis]!, () => openBatch(axis + 1, body));
+  };
+  nest.enter(() =>
+    openBatch(0, () => {
+      const [aBase, bBase, cBase] = corners.map(({ buffer, view }) =>
+        nest.pointer(buffer, view)
+      ) as [Local, Local, Local];
+      blocks(code, n, N_BLOCK, (j) =>
+        blocks(code, k, K_BLOCK, (p) => {
+          if (packsB) packB(bBase, j, p);
+          blocks(code, m, M_BLOCK, (i) => {
+            if (packsA) packA(aBase, i, p);
+            multiply(aBase, bBase, cBase, i, j, p);
+            if (outputs.length === 0) return;
+            if (k <= K_BLOCK) return finish(i, j);
+            push(code, p.to);
+            code.const(k).op(i32.eq).if(() => finish(i, j));
+          });
+        }));
+    })
+  );
+  return cAt + target.bytes;
+
+  function packB(base: Local, j: Block, p: Block): void {
+    const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
+    address(code, base, [[p.from, 4 * bRow], [j.from, 4 * bColumn]]);
+    if (order !== "columns") code.const(4 * bRow);
+    if (order !== "rows") code.const(4 * bColumn);
+    code.get(scratch).const(bAt).op(i32.add);
+    push(code, p.size);
+    push(code, j.size);
+    if (order === "any") code.const(PANEL).call(shared.pack);
+    else code.call(order === "rows" ? shared.packRows : shared.packColumns);
+  }
+
+  function packA(base: Local, i: Block, p: Block): void {
+    address(code, base, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
+    code.const(4 * aColumn).const(4 * aRow);
+    code.get(scratch).const(aAt).op(i32.add);
+    push(code, p.size);
+    push(code, i.size);
+    code.const(strip).call(shared.pack);
+  }
+
+  function multiply(
+    aBase: Local,
+    bBase: Local,
+    cBase: Local,
+    i: Block,
+    j: Block,
+    p: Block,
+  ): void {
+    if (packsA) {
+      code.get(scratch).const(aAt).op(i32.add).const(4 * strip);
+      push(code, p.size);
+      code.const(4 * strip).op(i32.mul);
+    } else {
+      address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
+      code.const(4 * (aColumn === 1 ? aRow : aColumn)).const(4 * strip * aRow);
+    }
+    if (packsB) {
+      code.get(scratch).const(bAt).op(i32.add).const(4 * PANEL);
+      push(code, p.size);
+      code.const(4 * PANEL).op(i32.mul);
+    } else {
+      address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
+      code.const(4 * bRow).const(4 * PANEL);
+    }
+    address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
+    code.const(4 * cRow);
+    for (const size of [i.size, j.size, p.size]) push(code, size);
+    push(code, p.from);
+    code.op(i32.eqz).get(scratch);
+    code.call(!packsA && aColumn === 1 ? shared.rows : shared.columns);
+  }
+
+  /** Computes the outputs of a block. */
+  function finish(i: Block, j: Block): void {
+    const phases = phasesOf(copiesFor(exprs));
+    nest.loop(rank, i.from, i.to, () =>
+      nest.loop(
+        rank + 1,
+        j.from,
+        j.to,
+        ({ copies }) => storeAll(nest, outputs, copies),
+        phases,
+      ));
+  }
+}
+
+/** A part of a dimension. */
+interface Block {
+  readonly from: Bound;
+  readonly to: Bound;
+  readonly size: Bound;
+}
+
+/** `for (from = 0; from < extent; from += step)`, with no code for a single block. */
+function blocks(
+  code: FunctionBuilder,
+  extent: number,
+  step: number,
+  body: (block: Block) => void,
+): void {
+  if (extent <= step) return body({ from: 0, to: extent, size: extent });
+  const [from, to, size] = [code.local(), code.local(), code.local()];
+  code.const(0).set(from);
+  code.doWhile(() => {
+    code.get(from).const(step).op(i32.add).const(extent);
+    code.get(from).const(extent - step).op(i32.leS).op(select).tee(to);
+    code.get(from).op(i32.sub).set(size);
+    body({ from: { local: from }, to: { local: to }, size: { local: size } });
+  }, () => code.get(to).tee(from).const(extent).op(i32.ltS));
+}
+
+/** Pushes an address: a base and indices times bytes. */
+function address(
+  code: FunctionBuilder,
+  base: Local,
+  terms: readonly [Bound, number][],
+): void {
+  code.get(base);
+  for (const [index, bytes] of terms) {
+    if (index === 0) continue;
+    push(code, index);
+    code.const(bytes).op(i32.mul).op(i32.add);
+  }
+}
+
+/** The first element of each matrix of a batch. */
+function corner({ buffer, view }: Matrix, rank: number): Matrix {
+  const strides = view.strides.map((s, i) => i < rank ? s : 0);
+  return { buffer, view: { offset: view.offset, strides } };
+}
+
+/** Where the product accumulates, and what is left to compute from it. */
+function targetOf(
+  { shape, outputs }: MatmulKernel,
+  scratch: Local,
+  scratchOffset: number,
+): { c: Matrix; outputs: MatmulKernel["outputs"]; bytes: number } {
+  const [m, n] = shape.slice(-2) as [number, number];
+  const host = outputs.find((o) => o.view.strides.at(-1) === 1);
+  const inScratch: View = {
+    offset: scratchOffset,
+    strides: [...shape.slice(0, -2).fill(0), n, 1],
+  };
+  const c = host ?? { buffer: scratch, view: inScratch };
+  const acc: Expr = {
+    kind: "load",
+    buffer: c.buffer,
+    view: c.view,
+    dtype: "f32",
+  };
+  const rest = outputs.filter((o) => o !== host || o.expr.kind !== "acc");
+  return {
+    c: { buffer: c.buffer, view: c.view },
+    outputs: withAcc(rest, acc),
+    bytes: host ? 0 : 4 * m * n,
+  };
+}

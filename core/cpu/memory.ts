@@ -1,0 +1,145 @@
+/**
+ * An allocator over one WebAssembly memory.
+ *
+ * Free blocks are kept in order of their addresses and join their neighbours. An allocation takes the smallest that
+ * fits, so a loop that allocates and frees the same sizes comes to reuse the same blocks.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { DeviceError, invariant } from "../errors.ts";
+
+/** Blocks start and end at multiples of a cache line. */
+export const LINE = 64;
+
+const PAGE = 65536;
+
+/** As much as 32-bit addresses reach. */
+const MOST_PAGES = 65536;
+
+/** A range of bytes. */
+interface Block {
+  address: number;
+  bytes: number;
+}
+
+/** Blocks of bytes in a memory that grows as far as it can. */
+export class Heap {
+  /** What the blocks lie in; views of its buffer end when it grows. */
+  readonly memory: WebAssembly.Memory;
+  #free: Block[] = [];
+  #end = LINE;
+  #used = 0;
+  #most: number;
+
+  /** An empty heap that grows up to a number of bytes. */
+  constructor(mostBytes: number = MOST_PAGES * PAGE) {
+    this.#most = Math.floor(mostBytes / PAGE);
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#most });
+  }
+
+  /** Bytes of all blocks. */
+  get usedBytes(): number {
+    return this.#used;
+  }
+
+  /** Bytes that the memory has grown to. */
+  get reservedBytes(): number {
+    return this.memory.buffer.byteLength;
+  }
+
+  /** The address of a new block; zero bytes take a line as well, so that no two blocks share an address. */
+  allocate(bytes: number): number {
+    const size = blockBytes(bytes);
+    let best = -1;
+    for (let i = 0; i < this.#free.length; i++) {
+      const found = this.#free[i]!.bytes;
+      if (found < size) continue;
+      if (best < 0 || found < this.#free[best]!.bytes) best = i;
+      if (found === size) break;
+    }
+    this.#used += size;
+    if (best < 0) return this.#extend(size, bytes);
+    const block = this.#free[best]!;
+    const { address } = block;
+    block.address += size;
+    block.bytes -= size;
+    if (block.bytes === 0) this.#free.splice(best, 1);
+    return address;
+  }
+
+  /** Gives back a block of `bytes`, as it was asked for. */
+  free(address: number, bytes: number): void {
+    const size = blockBytes(bytes);
+    this.#used -= size;
+    let low = 0, high = this.#free.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#free[middle]!.address < address) low = middle + 1;
+      else high = middle;
+    }
+    const before = this.#free[low - 1], after = this.#free[low];
+    invariant(
+      (!before || before.address + before.bytes <= address) &&
+        (!after || address + size <= after.address) &&
+        address + size <= this.#end,
+      "a block was freed twice",
+    );
+    const joinsBefore = before && before.address + before.bytes === address;
+    const joinsAfter = after && address + size === after.address;
+    if (joinsBefore) {
+      before.bytes += size + (joinsAfter ? after.bytes : 0);
+      if (joinsAfter) this.#free.splice(low, 1);
+    } else if (joinsAfter) {
+      after.address = address;
+      after.bytes += size;
+    } else {
+      this.#free.splice(low, 0, { address, bytes: size });
+    }
+    this.#dropLast();
+  }
+
+  /** A block behind all others. */
+  #extend(size: number, asked: number): number {
+    const address = this.#end;
+    const missing = address + size - this.reservedBytes;
+    if (missing > 0) this.#grow(Math.ceil(missing / PAGE), asked, size);
+    this.#end += size;
+    return address;
+  }
+
+  #grow(pages: number, asked: number, size: number): void {
+    const held = this.reservedBytes / PAGE;
+    // Somewhat more than needed, as growing costs a system call and all views.
+    const generous = Math.max(pages, Math.min(held >> 2, 1024));
+    for (const count of [Math.min(generous, this.#most - held), pages]) {
+      try {
+        if (count < pages) continue;
+        this.memory.grow(count);
+        return;
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+      }
+    }
+    this.#used -= size;
+    throw new DeviceError(
+      `Cannot allocate ${asked} bytes: ${this.#used} are in use, and the memory cannot grow beyond ${
+        held * PAGE
+      } of at most ${this.#most * PAGE}`,
+    );
+  }
+
+  /** What is free at the end is no block. */
+  #dropLast(): void {
+    const last = this.#free.at(-1);
+    if (!last || last.address + last.bytes !== this.#end) return;
+    this.#end = last.address;
+    this.#free.pop();
+  }
+}
+
+function blockBytes(bytes: number): number {
+  return Math.max(LINE, Math.ceil(bytes / LINE) * LINE);
+}

@@ -1,0 +1,130 @@
+/**
+ * The WebAssembly instructions that generated kernels use, by type and name, as numbers that `FunctionBuilder` encodes.
+ *
+ * An instruction behind a prefix byte is written as the prefix followed by three digits: `0xfd0e4` is instruction 0xe4
+ * of the SIMD prefix 0xfd.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+/** Structured control flow. */
+export const control = {
+  block: 0x02,
+  loop: 0x03,
+  if: 0x04,
+  else: 0x05,
+  end: 0x0b,
+  branch: 0x0c,
+  branchIf: 0x0d,
+  call: 0x10,
+} as const;
+
+/** Scalar integers: addresses and loop counters. */
+export const i32 = {
+  load: 0x28,
+  store: 0x36,
+  eqz: 0x45,
+  eq: 0x46,
+  ne: 0x47,
+  ltS: 0x48,
+  ltU: 0x49,
+  gtS: 0x4a,
+  leS: 0x4c,
+  geS: 0x4e,
+  add: 0x6a,
+  sub: 0x6b,
+  mul: 0x6c,
+  divS: 0x6d,
+  divU: 0x6e,
+  shl: 0x74,
+} as const;
+
+/** Picks the first of two scalars where the third is not 0. */
+export const select = 0x1b;
+
+/** Vectors of any kind: memory and bits. */
+export const v128 = {
+  load: 0xfd000,
+  load32Splat: 0xfd009,
+  store: 0xfd00b,
+  const: 0xfd00c,
+  not: 0xfd04d,
+  and: 0xfd04e,
+  andnot: 0xfd04f,
+  or: 0xfd050,
+  xor: 0xfd051,
+  bitselect: 0xfd052,
+  anyTrue: 0xfd053,
+  load32Lane: 0xfd056,
+  store32Lane: 0xfd05a,
+  store64Lane: 0xfd05b,
+  load32Zero: 0xfd05c,
+  shuffle: 0xfd00d,
+} as const;
+
+/** Four integers. */
+export const i32x4 = {
+  splat: 0xfd011,
+  extractLane: 0xfd01b,
+  replaceLane: 0xfd01c,
+  eq: 0xfd037,
+  ne: 0xfd038,
+  ltS: 0xfd039,
+  ltU: 0xfd03a,
+  gtS: 0xfd03b,
+  abs: 0xfd0a0,
+  neg: 0xfd0a1,
+  shl: 0xfd0ab,
+  shrS: 0xfd0ac,
+  shrU: 0xfd0ad,
+  add: 0xfd0ae,
+  sub: 0xfd0b1,
+  mul: 0xfd0b5,
+  minS: 0xfd0b6,
+  minU: 0xfd0b7,
+  maxS: 0xfd0b8,
+  maxU: 0xfd0b9,
+  truncSatS: 0xfd0f8,
+  truncSatU: 0xfd0f9,
+} as const;
+
+/** Four floats. `pmin(a, b)` is `b < a ? b : a`, `pmax(a, b)` is `a < b ? b : a`: fast, and a NaN in `a` stays. */
+export const f32x4 = {
+  demote: 0xfd05e,
+  eq: 0xfd041,
+  ne: 0xfd042,
+  lt: 0xfd043,
+  gt: 0xfd044,
+  le: 0xfd045,
+  ge: 0xfd046,
+  floor: 0xfd068,
+  abs: 0xfd0e0,
+  neg: 0xfd0e1,
+  sqrt: 0xfd0e3,
+  add: 0xfd0e4,
+  sub: 0xfd0e5,
+  mul: 0xfd0e6,
+  div: 0xfd0e7,
+  min: 0xfd0e8,
+  max: 0xfd0e9,
+  pmin: 0xfd0ea,
+  pmax: 0xfd0eb,
+  convertS: 0xfd0fa,
+  convertU: 0xfd0fb,
+  relaxedMadd: 0xfd105,
+  relaxedNmadd: 0xfd106,
+} as const;
+
+/** Two doubles. */
+export const f64x2 = {
+  promoteLow: 0xfd05f,
+  add: 0xfd0f0,
+  sub: 0xfd0f1,
+  mul: 0xfd0f2,
+  div: 0xfd0f3,
+  pmin: 0xfd0f6,
+  pmax: 0xfd0f7,
+  convertLowS: 0xfd0fe,
+} as const;

@@ -1,0 +1,139 @@
+/**
+ * Plans as WebAssembly modules: a function for each distinct kernel, and `run`, which calls them in order.
+ *
+ * A function takes the addresses of its buffers and of scratch memory. `run` reads addresses from a table of words:
+ * those of the inputs, of the outputs, of the arena's pages, and last of the scratch memory.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { Kernel, Place, Plan } from "../plan/kernel.ts";
+import {
+  encodeModule,
+  FunctionBuilder,
+  type FunctionCode,
+} from "./assembler.ts";
+import { kernelKey } from "./kernel_key.ts";
+import { Lanes } from "./lanes.ts";
+import { emitMap } from "./map.ts";
+import { emitMatmul } from "./matmul.ts";
+import { i32 } from "./opcodes.ts";
+import { sharedFunctions } from "./panels.ts";
+import { emitReduce } from "./reduce.ts";
+import { emitScatter } from "./scatter.ts";
+import { arrangeMatmul } from "./arrange.ts";
+
+/** The code of a kernel, and the scratch memory that it needs. */
+interface CompiledKernel extends FunctionCode {
+  readonly scratchBytes: number;
+  readonly usesShared: boolean;
+}
+
+/** A plan as bytes. */
+export interface ProgramCode {
+  /** The module; it imports `env.memory` and exports `run(table)`. */
+  readonly module: Uint8Array<ArrayBuffer>;
+  /** Scratch memory that its kernels need. */
+  readonly scratchBytes: number;
+}
+
+/** Turns plans into modules; keeps the code of kernels, which programs have in common. */
+export class ProgramCompiler {
+  #relaxed: boolean;
+  #kernels = new Map<string, CompiledKernel>();
+  #shared: FunctionCode[] | null = null;
+
+  /** A compiler for an engine with or without relaxed SIMD. */
+  constructor(relaxed: boolean) {
+    this.#relaxed = relaxed;
+  }
+
+  /** The module of a plan. */
+  compile(plan: Plan): ProgramCode {
+    const calls = plan.steps.map(({ kernel, buffers }) => {
+      return { kernel: this.#kernel(kernel, buffers.length), buffers };
+    });
+    const usesShared = calls.some(({ kernel }) => kernel.usesShared);
+    // Kernels call the shared functions by their numbers, so these come first.
+    const functions = usesShared
+      ? [...this.#shared ??= sharedFunctions(this.#relaxed)]
+      : [];
+    const numbers = new Map<CompiledKernel, number>();
+    const run = new FunctionBuilder(1);
+    for (const { kernel, buffers } of calls) {
+      let number = numbers.get(kernel);
+      if (number === undefined) {
+        number = functions.push(kernel) - 1;
+        numbers.set(kernel, number);
+      }
+      for (const place of buffers) pushAddress(run, place, plan);
+      run.get(0).memory(i32.load, 4 * (tableSize(plan) - 1)).call(number);
+    }
+    functions.push(run.finish());
+    const scratch = calls.map(({ kernel }) => kernel.scratchBytes);
+    return {
+      module: encodeModule(functions),
+      scratchBytes: scratch.reduce((a, b) => Math.max(a, b), 0),
+    };
+  }
+
+  #kernel(kernel: Kernel, buffers: number): CompiledKernel {
+    const key = `${buffers} ${kernelKey(kernel)}`;
+    let compiled = this.#kernels.get(key);
+    if (!compiled) {
+      compiled = compileKernel(kernel, buffers, this.#relaxed);
+      this.#kernels.set(key, compiled);
+    }
+    return compiled;
+  }
+}
+
+/** Number of words in the table of a plan. */
+export function tableSize(plan: Plan): number {
+  return plan.inputs + plan.outputs.length + plan.pages.length + 1;
+}
+
+function compileKernel(
+  kernel: Kernel,
+  buffers: number,
+  relaxed: boolean,
+): CompiledKernel {
+  const code = new FunctionBuilder(buffers + 1);
+  const lanes = new Lanes(code, relaxed);
+  const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
+  let scratchBytes = 0;
+  switch (arranged.kind) {
+    case "map":
+      emitMap(lanes, arranged);
+      break;
+    case "reduce":
+      emitReduce(lanes, arranged);
+      break;
+    case "scatter":
+      emitScatter(lanes, arranged);
+      break;
+    case "matmul":
+      scratchBytes = emitMatmul(lanes, arranged, buffers);
+      break;
+  }
+  const usesShared = arranged.kind === "matmul";
+  return { ...code.finish(), scratchBytes, usesShared };
+}
+
+function pushAddress(run: FunctionBuilder, place: Place, plan: Plan): void {
+  const outputs = plan.inputs, pages = outputs + plan.outputs.length;
+  run.get(0);
+  switch (place.kind) {
+    case "input":
+      run.memory(i32.load, 4 * place.index);
+      break;
+    case "output":
+      run.memory(i32.load, 4 * (outputs + place.index));
+      break;
+    case "arena":
+      run.memory(i32.load, 4 * (pages + place.page));
+      run.const(place.offset).op(i32.add);
+  }
+}

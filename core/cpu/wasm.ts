@@ -1,0 +1,199 @@
+/**
+ * The wasm backend: programs as WebAssembly with SIMD, generated at run time.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type {
+  Backend,
+  BackendMemory,
+  Executable,
+  Graph,
+  Limits,
+  Storage,
+} from "../backend.ts";
+import type { Data, DType } from "../dtype.ts";
+import { invariant } from "../errors.ts";
+import type { Plan } from "../plan/kernel.ts";
+import { encodeModule, FunctionBuilder } from "./assembler.ts";
+import { Lanes } from "./lanes.ts";
+import { Heap, LINE } from "./memory.ts";
+import { ProgramCompiler, tableSize } from "./program.ts";
+
+/** Settings of the wasm backend. */
+export interface WasmOptions {
+  /** Whether to use relaxed SIMD; by default where the engine has it. */
+  readonly relaxed?: boolean;
+  /** Most bytes of memory, up to 4 GiB, which is the default. */
+  readonly bytes?: number;
+}
+
+/** A block of the heap. */
+class WasmStorage implements Storage {
+  readonly bytes: number;
+  readonly address: number;
+  isFreed = false;
+
+  constructor(bytes: number, address: number) {
+    this.bytes = bytes;
+    this.address = address;
+  }
+}
+
+/** A backend that runs kernels as WebAssembly in this thread. */
+export function createWasmBackend(options: WasmOptions = {}): Backend {
+  return new WasmBackend(options);
+}
+
+class WasmBackend implements Backend {
+  readonly name = "wasm";
+  readonly adapter: string;
+  readonly precision = "f32";
+  readonly limits: Limits = {
+    buffersPerKernel: 64,
+    bytesPerBuffer: 2 ** 31 - 65536,
+    alignment: LINE,
+  };
+  #heap: Heap;
+  #compiler: ProgramCompiler;
+  #liveBytes = 0;
+  /** Memory that all programs share, as they run one at a time: arena pages and scratch. */
+  #workspace = { address: 0, bytes: 0 };
+
+  constructor({ relaxed = hasRelaxedSimd(), bytes }: WasmOptions) {
+    this.adapter = relaxed ? "wasm: simd, relaxed simd" : "wasm: simd";
+    this.#heap = new Heap(bytes);
+    this.#compiler = new ProgramCompiler(relaxed);
+  }
+
+  upload(data: Data, dtype: DType): WasmStorage {
+    const storage = this.#allocate(4 * data.length);
+    this.#elements(storage, dtype, data.length).set(data);
+    return storage;
+  }
+
+  download(storage: Storage, dtype: DType, size: number): Promise<Data> {
+    const elements = this.#elements(own(storage), dtype, size);
+    return Promise.resolve(
+      dtype === "bool" ? Uint8Array.from(elements) : elements.slice(),
+    );
+  }
+
+  free(storage: Storage): void {
+    const block = own(storage);
+    block.isFreed = true;
+    this.#liveBytes -= block.bytes;
+    this.#heap.free(block.address, block.bytes);
+  }
+
+  compile(_: Graph, __: readonly boolean[], plan: () => Plan): Executable {
+    const planned = plan();
+    const { module, scratchBytes } = this.#compiler.compile(planned);
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(module), {
+      env: { memory: this.#heap.memory },
+    });
+    const run = instance.exports.run as (table: number) => void;
+    const offsets: number[] = [];
+    let end = 0;
+    for (const bytes of [...planned.pages, scratchBytes]) {
+      offsets.push(end);
+      end += Math.ceil(bytes / LINE) * LINE;
+    }
+    this.#reserve(end);
+    const tableBytes = 4 * tableSize(planned);
+    const table = this.#heap.allocate(tableBytes);
+    return {
+      run: (inputs) => this.#run(planned, inputs, table, offsets, run),
+      dispose: () => this.#heap.free(table, tableBytes),
+    };
+  }
+
+  memory(): BackendMemory {
+    return {
+      liveBytes: this.#liveBytes,
+      reservedBytes: this.#heap.reservedBytes,
+    };
+  }
+
+  dispose(): void {
+    this.#heap = new Heap(0);
+    this.#liveBytes = 0;
+  }
+
+  #run(
+    plan: Plan,
+    inputs: readonly Storage[],
+    table: number,
+    offsets: readonly number[],
+    run: (table: number) => void,
+  ): Storage[] {
+    invariant(inputs.length === plan.inputs, "inputs of a program are missing");
+    const given = inputs.map(own);
+    const fresh: WasmStorage[] = [];
+    let outputs: WasmStorage[];
+    try {
+      outputs = plan.outputs.map((output) => {
+        if (output.kind === "input") return given[output.index]!;
+        const storage = this.#allocate(4 * output.size);
+        fresh.push(storage);
+        return storage;
+      });
+    } catch (error) {
+      for (const storage of fresh) this.free(storage);
+      throw error;
+    }
+    const addresses = [
+      ...given.map((s) => s.address),
+      ...outputs.map((s) => s.address),
+      ...offsets.map((offset) => this.#workspace.address + offset),
+    ];
+    new Uint32Array(this.#heap.memory.buffer, table).set(addresses);
+    run(table);
+    for (const index of plan.freed) this.free(given[index]!);
+    return outputs;
+  }
+
+  #allocate(bytes: number): WasmStorage {
+    const storage = new WasmStorage(bytes, this.#heap.allocate(bytes));
+    this.#liveBytes += bytes;
+    return storage;
+  }
+
+  /** Grows the workspace to hold at least so many bytes. */
+  #reserve(bytes: number): void {
+    const old = this.#workspace;
+    if (bytes <= old.bytes) return;
+    if (old.bytes > 0) this.#heap.free(old.address, old.bytes);
+    this.#workspace = { address: 0, bytes: 0 };
+    this.#workspace = { address: this.#heap.allocate(bytes), bytes };
+  }
+
+  #elements(
+    { address }: WasmStorage,
+    dtype: DType,
+    size: number,
+  ): Float32Array | Int32Array | Uint32Array {
+    const { buffer } = this.#heap.memory;
+    if (dtype === "f32") return new Float32Array(buffer, address, size);
+    if (dtype === "i32") return new Int32Array(buffer, address, size);
+    return new Uint32Array(buffer, address, size);
+  }
+}
+
+function own(storage: Storage): WasmStorage {
+  invariant(
+    storage instanceof WasmStorage && !storage.isFreed,
+    "a storage is freed or another backend's",
+  );
+  return storage;
+}
+
+/** Whether the engine accepts a function with a fused multiply-add. */
+function hasRelaxedSimd(): boolean {
+  const code = new FunctionBuilder(0);
+  const lanes = new Lanes(code, true);
+  lanes.madd(1, 1, 1);
+  return WebAssembly.validate(encodeModule([code.finish()]));
+}
