@@ -83,9 +83,9 @@ export interface ValueAndGrads<P> {
  * ```
  */
 export function valueAndGradAux<
-  P extends tree.Tree,
-  A extends readonly unknown[],
-  X extends tree.Tree,
+  P extends tree.Tree = Tensor,
+  A extends readonly unknown[] = Tensor[],
+  X extends tree.Tree = tree.Tree,
 >(
   f: (params: P, ...args: A) => { readonly loss: Tensor; readonly aux: X },
 ): (params: P, ...args: A) => ValueAndGrads<P> & { readonly aux: X } {
@@ -137,8 +137,8 @@ export function valueAndGradAux<
  * ```
  */
 export function valueAndGrad<
-  P extends tree.Tree,
-  A extends readonly unknown[],
+  P extends tree.Tree = Tensor,
+  A extends readonly unknown[] = Tensor[],
 >(f: LossFunction<P, A>): (params: P, ...args: A) => ValueAndGrads<P> {
   const both = valueAndGradAux((params: P, ...args: A) => ({
     loss: f(params, ...args),
@@ -166,7 +166,7 @@ export function valueAndGrad<
  */
 export function grad<
   P extends tree.Tree = Tensor,
-  A extends readonly unknown[] = [],
+  A extends readonly unknown[] = Tensor[],
 >(
   f: LossFunction<P, A>,
 ): (params: P, ...args: A) => P {

@@ -17,8 +17,7 @@ import { TreeError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
-import { describePlan } from "./plan/describe.ts";
-import type { Plan } from "./plan/kernel.ts";
+import { describePlan, type Program } from "./plan/describe.ts";
 import { format } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 import { compile, nodeOf, run, traced } from "./trace.ts";
@@ -33,14 +32,6 @@ export interface JitOptions {
   readonly donate?: readonly number[];
   /** Name in errors; the function's own when absent. */
   readonly name?: string;
-}
-
-/** A plan that prints itself. */
-export interface Program {
-  /** The kernels, places and outputs. */
-  readonly plan: Plan;
-  /** A line for each kernel, and the totals. */
-  toString(): string;
 }
 
 /** A compiled function. */
@@ -118,7 +109,7 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
       graph.inputs.map((_, i) => donated[i] != null),
       runtime.backend.limits,
     );
-    return { plan, toString: () => describePlan(plan) };
+    return describePlan(plan);
   };
   const dispose = (): void => {
     for (const { executable, runtime } of versions.values()) {

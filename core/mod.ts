@@ -25,10 +25,11 @@ export {
   type ValueAndGrads,
 } from "./grad.ts";
 export { init, type InitOptions, type OpenBackend } from "./init.ts";
-export { jit, type JitOptions, type Jitted, type Program } from "./jit.ts";
+export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { type Memory, memory, scope } from "./memory.ts";
 export { compileSelector, type SelectorOptions } from "./selector.ts";
-export { format, type Shape } from "./shape.ts";
+export type { Program, ProgramKernel } from "./plan/describe.ts";
+export { format, type Shape, type Type } from "./shape.ts";
 export {
   type AxisOptions,
   type Methods,

@@ -27,11 +27,11 @@ export interface FunctionCode {
 
 /** A byte string that grows at its end. */
 export class ByteWriter {
-  #bytes = new Uint8Array(128);
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(128);
   #length = 0;
 
   /** What has been written. */
-  get bytes(): Uint8Array {
+  get bytes(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(0, this.#length);
   }
 
@@ -228,7 +228,9 @@ export class FunctionBuilder {
 }
 
 /** A module that imports its memory as `env.memory` and exports the last function as `run`. */
-export function encodeModule(functions: readonly FunctionCode[]): Uint8Array {
+export function encodeModule(
+  functions: readonly FunctionCode[],
+): Uint8Array<ArrayBuffer> {
   const arities = [...new Set(functions.map((f) => f.params))];
   const out = new ByteWriter();
   out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { FunctionBuilder, type Local, valueType } from "./assembler.ts";
+import { type FunctionBuilder, type Local, valueType } from "./assembler.ts";
 import { f32x4, i32x4, v128 } from "./opcodes.ts";
 
 /** A vector in a local. */

@@ -230,8 +230,9 @@ function scale(v: Lanes, x: Vec, rounded: Vec): Vec {
     v.shift(i32x4.shl, rounded, 22),
     -(1 << 23),
   );
-  const rest = v.i32(i32x4.add, v.i32(i32x4.sub, whole, half), ONE);
-  return v.f32(mul, v.i32(i32x4.add, x, half), rest);
+  const first = v.i32(i32x4.add, half, ONE);
+  const second = v.i32(i32x4.add, v.i32(i32x4.sub, whole, half), ONE);
+  return v.f32(mul, v.f32(mul, x, first), second);
 }
 
 /** x = 2ᵉ·(1 + f) with 1 + f from √½ to √2, for positive finite x. */

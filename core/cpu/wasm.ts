@@ -166,8 +166,13 @@ class WasmBackend implements Backend {
     const old = this.#workspace;
     if (bytes <= old.bytes) return;
     if (old.bytes > 0) this.#heap.free(old.address, old.bytes);
-    this.#workspace = { address: 0, bytes: 0 };
-    this.#workspace = { address: this.#heap.allocate(bytes), bytes };
+    try {
+      this.#workspace = { address: this.#heap.allocate(bytes), bytes };
+    } catch (error) {
+      // Programs that were compiled before still run.
+      old.address = this.#heap.allocate(old.bytes);
+      throw error;
+    }
   }
 
   #elements(

@@ -6,26 +6,59 @@
  * @module
  */
 
-import { sizeOf } from "../shape.ts";
+import { type Shape, sizeOf } from "../shape.ts";
 import { visitExpr } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan } from "./kernel.ts";
 
-/** What a plan does, for people to read. */
-export function describePlan(plan: Plan): string {
+/** One kernel of a program. */
+export interface ProgramKernel {
+  /** What kind of loop it is. */
+  readonly kind: "map" | "reduce" | "matmul" | "scatter";
+  /** Loop extents. */
+  readonly shape: Shape;
+  /** Floating-point operations. */
+  readonly flops: number;
+}
+
+/** What a compiled function runs; prints as a line for each kernel and the totals. */
+export interface Program {
+  /** The kernels, in order. */
+  readonly kernels: readonly ProgramKernel[];
+  /** Floating-point operations of all kernels. */
+  readonly flops: number;
+  /** Bytes of intermediate values, which share their places over time. */
+  readonly arenaBytes: number;
+  /** A line for each kernel and the totals. */
+  toString(): string;
+}
+
+/** What a plan does, for people and tests to read. */
+export function describePlan(plan: Plan): Program {
+  const kernels = plan.steps.map(({ kernel }) => {
+    const { kind, shape } = kernel;
+    return { kind, shape, flops: flopsOf(kernel) };
+  });
+  const program = {
+    kernels,
+    flops: kernels.reduce((sum, { flops }) => sum + flops, 0),
+    arenaBytes: plan.pages.reduce((sum, bytes) => sum + bytes, 0),
+  };
+  return { ...program, toString: () => print(plan, program) };
+}
+
+function print(
+  plan: Plan,
+  { flops, arenaBytes }: Pick<Program, "flops" | "arenaBytes">,
+): string {
   const rows = plan.steps.map(({ kernel, buffers }, i) => {
     const names = buffers.map(placeName).join(" ");
     return `${String(i).padStart(4)}  ${summary(kernel)}  (${names})`;
   });
-  const flops = plan.steps.reduce(
-    (sum, { kernel }) => sum + flopsOf(kernel),
-    0,
-  );
-  const arena = plan.pages.reduce((sum, bytes) => sum + bytes, 0);
   const inPlace = plan.outputs.filter((o) => o.kind === "input").length;
   return [
     ...rows,
-    `${plan.steps.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
-      (arena / 2 ** 20).toFixed(2)
+    `${rows.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
+      (arenaBytes / 2 ** 20).toFixed(2)
     } MiB, ${plan.outputs.length} outputs of which ${inPlace} in place`,
   ].join("\n");
 }
@@ -68,7 +101,7 @@ function opsIn(exprs: readonly Expr[]): string {
 }
 
 /** Floating-point operations of a kernel: two for each product and its sum, one for each scalar function. */
-export function flopsOf(kernel: Kernel): number {
+function flopsOf(kernel: Kernel): number {
   const points = sizeOf(kernel.shape);
   if (kernel.kind === "scatter") return points;
   const epilogue = points * callsIn(kernel.outputs.map((o) => o.expr));
