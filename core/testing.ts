@@ -9,6 +9,7 @@
 import { createRuntime, withRuntime } from "./context.ts";
 import { createReferenceBackend } from "./cpu/interpreter.ts";
 import {
+  DTypeError,
   grad,
   type NestedArray,
   random,
@@ -77,6 +78,11 @@ export async function checkGrads<const A extends readonly Argument[]>(
   const trees = withRuntime(runtime, () => args.map(asTree));
   const leaves = tree.leaves(trees);
   const data = await Promise.all(leaves.map(({ leaf }) => leaf.data()));
+  if (!leaves.some(({ leaf }) => leaf.dtype === "f32")) {
+    throw new DTypeError(
+      "Cannot check gradients: no argument holds an f32 tensor",
+    );
+  }
   const words = options.key ? [...await options.key.data()] : [0, 0];
 
   function compareAll(): Comparison[] {

@@ -125,6 +125,7 @@ function byWork(a: Node, b: Node): number {
 
 function tryRoot(state: State, root: Node, acc: Node | null): number | null {
   for (;;) {
+    const known = state.ids.size;
     const build: Build = { root, acc, exprs: new Map() };
     const inner = inline(state, build, root);
     const expr = acc ? asEpilogue(inner, root, acc) : inner;
@@ -139,8 +140,16 @@ function tryRoot(state: State, root: Node, acc: Node | null): number | null {
       // The wider side: what is reduced, or what follows.
       const body = acc && acc.op !== "matmul" && make.reads.size > 2;
       const from = body ? acc.inputs : root.inputs;
-      state.grouping.roots.add(split(state, build, from));
-      continue;
+      const node = split(state, build, from);
+      if (node) {
+        state.grouping.roots.add(node);
+        continue;
+      }
+      // What was inlined first may have been computed since.
+      if (state.ids.size > known) continue;
+      // An epilogue of single buffers, one too many beside the accumulator's.
+      invariant(acc && acc !== root, "a kernel reads too many buffers");
+      return null;
     }
     const id = newValue(state, root);
     state.kernels.push(
@@ -220,7 +229,11 @@ function withAcc(
 }
 
 /** A node within a kernel that reads too many buffers which is best computed on its own: the widest that fits alone. */
-function split(state: State, build: Build, from: readonly Node[]): Node {
+function split(
+  state: State,
+  build: Build,
+  from: readonly Node[],
+): Node | null {
   let operands = from;
   for (;;) {
     const inner = operands
@@ -228,8 +241,8 @@ function split(state: State, build: Build, from: readonly Node[]): Node {
       .filter((x) => build.exprs.has(x) && !state.ids.has(x));
     const widths = inner.map((x) => buffersOf(build.exprs.get(x)!).size);
     const widest = widths.indexOf(Math.max(...widths));
-    invariant(widths[widest]! > 1, "a kernel reads too many buffers");
-    const node = inner[widest]!;
+    const node = inner[widest];
+    if (!node || widths[widest]! < 2) return null;
     if (widths[widest]! < state.buffersPerKernel) return node;
     operands = node.inputs;
   }

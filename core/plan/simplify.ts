@@ -23,34 +23,46 @@ export function simplify(graph: Graph): Graph {
       if (!ids.has(node)) ids.set(node, ids.size);
       return node;
     }
-    const operands = node.inputs.map((x) => ids.get(x)).join();
+    // Operands that a rule has just made are not numbered yet.
+    const inputs = node.inputs.map((x) =>
+      ids.has(x) ? x : intern(settle(x, false))
+    );
+    const operands = inputs.map((x) => ids.get(x)).join();
     const key = `${node.op} ${format(node)} ${operands} ${
       JSON.stringify(node.params, inFull)
     }`;
     const same = known.get(key);
     if (same) return same;
-    known.set(key, node);
-    ids.set(node, ids.size);
-    return node;
+    const changed = inputs.some((x, i) => x !== node.inputs[i]);
+    const own = changed ? { ...node, inputs } : node;
+    known.set(key, own);
+    ids.set(own, ids.size);
+    return own;
   };
   const order = toposort(graph.outputs);
   const uses = usesOf(order, graph.outputs);
   for (const node of order) {
     const inputs = node.inputs.map((x) => simpler.get(x)!);
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
-    let result = changed ? { ...node, inputs } : node;
-    // A rule may give a node that another applies to.
-    for (;;) {
-      const next = reduce(result, uses.get(node.inputs[0]!) === 1);
-      if (next === result) break;
-      result = next;
-    }
+    const alone = uses.get(node.inputs[0]!) === 1;
+    const result = settle(changed ? { ...node, inputs } : node, alone);
     simpler.set(node, intern(result));
   }
   return {
     inputs: graph.inputs,
     outputs: graph.outputs.map((node) => simpler.get(node)!),
   };
+}
+
+/** A node after every rule that applies to it: one may give a node that another applies to. */
+function settle(node: Node, alone: boolean): Node {
+  // Nothing is computed of what has no elements, so nothing needs a place for it.
+  if (sizeOf(node.shape) === 0 && node.op !== "input") return fill(node, 0);
+  for (;;) {
+    const next = reduce(node, alone);
+    if (next === node) return node;
+    node = next;
+  }
 }
 
 /** The number that a node is everywhere, or null. */
@@ -94,7 +106,14 @@ function reduce(node: Node, alone: boolean): Node {
         : a != null
         ? fill(node, -a)
         : node;
+    case "max":
+      return sizeOf(x!.shape) === sizeOf(node.shape) && sizeOf(node.shape) > 0
+        ? bind("reshape", [x!], { shape: node.shape })
+        : node;
     case "sum":
+      if (sizeOf(x!.shape) === sizeOf(node.shape) && sizeOf(node.shape) > 0) {
+        return bind("reshape", [x!], { shape: node.shape });
+      }
       if (a == null || node.dtype !== "f32") return node;
       return fill(node, a * sizeOf(x!.shape) / Math.max(1, sizeOf(node.shape)));
     case "reshape":

@@ -1,0 +1,329 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  FormatError,
+  init,
+  memory,
+  random,
+  tree,
+  TreeError,
+  zeros,
+} from "../../core/mod.ts";
+import {
+  isAdapter,
+  loadPeft,
+  lora,
+  report,
+  savePeft,
+  scaleAdapters,
+} from "../../lora/mod.ts";
+import { readPeftConfig } from "../../lora/peft_config.ts";
+import {
+  inspectSafetensors,
+  readSafetensors,
+  saveSafetensors,
+} from "../../nn/checkpoint/mod.ts";
+import {
+  inFolder,
+  isAbsent,
+  namesIn,
+  shared,
+} from "../nn/checkpoint/support.ts";
+import { adapt, baseParams, logits, trained } from "./support.ts";
+
+await init({ backend: "reference" });
+
+const params = baseParams();
+
+/** The message with which an adapter is refused. */
+async function refusal(folder: string): Promise<string> {
+  const before = memory().tensors;
+  const error = await assertRejects(
+    () => loadPeft(folder, params),
+    FormatError,
+  );
+  assert(memory().tensors <= before, "tensors leak");
+  return error.message;
+}
+
+/** Changes fields of the configuration of a saved adapter. */
+async function changeConfig(
+  folder: string,
+  changes: Record<string, unknown>,
+): Promise<void> {
+  const path = `${folder}/adapter_config.json`;
+  const config = JSON.parse(await Deno.readTextFile(path));
+  await Deno.writeTextFile(path, JSON.stringify({ ...config, ...changes }));
+}
+
+Deno.test("a saved adapter comes back with the same logits bit for bit", async () => {
+  const cases = [
+    {},
+    { rslora: true },
+    { rank: 1, alpha: 0.3, targets: "all-linear" },
+    { targets: ["model.layers.1.mlp.up_proj", "k_proj"], alpha: 16 },
+  ];
+  for (const changes of cases) {
+    await inFolder(async (folder) => {
+      const tuned = trained(adapt(params, changes));
+      const target = new URL(`file://${folder}/new`);
+      await savePeft(target, tuned, { baseModel: "me/tiny" });
+      const again = await loadPeft(target, params);
+      assertEquals(await logits(again), await logits(tuned));
+      assertEquals(
+        tree.leaves(again).map(({ path, leaf }) => `${path} ${leaf}`),
+        tree.leaves(tuned).map(({ path, leaf }) => `${path} ${leaf}`),
+      );
+    });
+  }
+});
+
+Deno.test("ranks and scales that differ from layer to layer come back too", async () => {
+  await inFolder(async (folder) => {
+    const one = adapt(params, { targets: "q_proj", rank: 2, alpha: 5 });
+    const two = adapt(one, { targets: "v_proj", rank: 4, alpha: 5 });
+    const tuned = trained(
+      adapt(two, { targets: /.*\.1\.mlp\.up_proj/, rank: 4, alpha: 3 }),
+    );
+    await savePeft(folder, tuned);
+    const again = await loadPeft(folder, params);
+    assertEquals(await logits(again), await logits(tuned));
+    assertEquals((await report(again)).rows, (await report(tuned)).rows);
+  });
+});
+
+Deno.test("the files are those of PEFT", async () => {
+  await inFolder(async (folder) => {
+    await savePeft(folder, adapt(params), {
+      baseModel: "me/tiny",
+      taskType: "CAUSAL_LM",
+    });
+    assertEquals(namesIn(folder), [
+      "adapter_config.json",
+      "adapter_model.safetensors",
+    ]);
+    const config = JSON.parse(
+      await Deno.readTextFile(`${folder}/adapter_config.json`),
+    );
+    assertEquals(config.target_modules, ["q_proj", "v_proj"]);
+    assertEquals([config.r, config.lora_alpha], [3, 6]);
+    assertEquals(config.base_model_name_or_path, "me/tiny");
+    assertEquals(config.task_type, "CAUSAL_LM");
+    const { tensors, metadata } = await readSafetensors(
+      `${folder}/adapter_model.safetensors`,
+    );
+    assertEquals(metadata, { format: "pt" });
+    assertEquals(
+      Object.entries(tensors).map(([name, x]) => `${name} ${x}`),
+      [0, 1].flatMap((i) => {
+        const at = `base_model.model.model.layers.${i}.self_attn`;
+        return [
+          `${at}.q_proj.lora_A.weight f32[3, 8]`,
+          `${at}.q_proj.lora_B.weight f32[8, 3]`,
+          `${at}.v_proj.lora_A.weight f32[3, 8]`,
+          `${at}.v_proj.lora_B.weight f32[4, 3]`,
+        ];
+      }),
+    );
+  });
+});
+
+Deno.test("a scaled adapter is saved with the scale in force", async () => {
+  await inFolder(async (folder) => {
+    const tuned = trained(adapt(params));
+    await savePeft(folder, scaleAdapters(tuned, 0.25));
+    const again = await loadPeft(folder, params);
+    assertEquals(await logits(again), await logits(scaleAdapters(tuned, 0.25)));
+  });
+});
+
+Deno.test("tensors that are missing, unused or of another shape are listed", async () => {
+  await inFolder(async (folder) => {
+    await savePeft(folder, adapt(params));
+    const path = `${folder}/adapter_model.safetensors`;
+    const { tensors } = await readSafetensors(path);
+    const at = "base_model.model.model.layers";
+    const { [`${at}.1.self_attn.v_proj.lora_A.weight`]: one, ...rest } =
+      tensors;
+    await saveSafetensors(path, {
+      ...rest,
+      [`${at}.7.self_attn.v_proj.lora_A.weight`]: one!,
+      [`${at}.0.self_attn.q_proj.lora_B.weight`]: zeros([3, 8]),
+    });
+    assertEquals(
+      await refusal(folder),
+      `Cannot load ${path}: of 8 tensors expected 6 fit` +
+        `; 1 missing from the file: ${at}.1.self_attn.v_proj.lora_A.weight` +
+        `; 1 unused in the file: ${at}.7.self_attn.v_proj.lora_A.weight` +
+        `; 1 of another type: ${at}.0.self_attn.q_proj.lora_B.weight is f32[3, 8], expected f32[8, 3]`,
+    );
+    await saveSafetensors(path, tensors);
+    await loadPeft(folder, params);
+    await changeConfig(folder, { target_modules: ["q_proj"] });
+    const unused = await refusal(folder);
+    assert(unused.includes("of 4 tensors expected 4 fit; 4 unused"), unused);
+  });
+});
+
+Deno.test("what does not fit the model or is not there is named", async () => {
+  await inFolder(async (folder) => {
+    const at = `Cannot load an adapter from ${folder}`;
+    assertEquals(
+      await refusal(folder),
+      `${at}: there is no adapter_config.json; expected a folder with adapter_config.json and adapter_model.safetensors`,
+    );
+    await savePeft(folder, adapt(params));
+    await changeConfig(folder, { target_modules: ["query", "value"] });
+    const message = await refusal(folder);
+    assert(
+      message.startsWith(
+        `${at}: target_modules ["query","value"] take none of the model's 20 layers, such as model.embed_tokens, model.layers.0.input_layernorm, `,
+      ),
+      message,
+    );
+    await changeConfig(folder, { target_modules: ["embed_tokens"] });
+    await assertRejects(
+      () => loadPeft(folder, params),
+      TreeError,
+      "Cannot adapt model.embed_tokens: it is an embedding, and adapters of embeddings are not supported yet",
+    );
+    await changeConfig(folder, { target_modules: ["q_proj", "v_proj"] });
+    await assertRejects(
+      () => loadPeft(folder, adapt(params)),
+      TreeError,
+      "Cannot adapt model.layers.0.self_attn.q_proj: it has an adapter already; use mergeAdapters or dropAdapters first",
+    );
+    const weights = `${folder}/adapter_model.safetensors`;
+    await Deno.remove(weights);
+    assertEquals(
+      await refusal(folder),
+      `Cannot read ${weights}: there is no such file`,
+    );
+    await Deno.writeTextFile(`${folder}/adapter_model.bin`, "");
+    assertEquals(
+      await refusal(folder),
+      `${at}: adapter_model.bin is a pickle, which can run code; convert it in Python by loading it with PEFT ` +
+        "and model.save_pretrained(folder, safe_serialization=True)",
+    );
+  });
+});
+
+Deno.test("a save that fails leaves the adapter that was there", async () => {
+  await inFolder(async (folder) => {
+    const old = trained(adapt(params));
+    await savePeft(folder, old);
+    const fresh = adapt(params, { targets: "q_proj" });
+    const [trainable] = tree.partition(fresh, isAdapter);
+    tree.leaves(trainable).at(-1)!.leaf.dispose();
+    await assertRejects(() => savePeft(folder, fresh), ReferenceError);
+    assertEquals(namesIn(folder), [
+      "adapter_config.json",
+      "adapter_model.safetensors",
+    ]);
+    assertEquals(
+      await logits(await loadPeft(folder, params)),
+      await logits(old),
+    );
+    await assertRejects(
+      () => savePeft(folder, params),
+      TreeError,
+      "Cannot save adapters: no layer of the tree has an adapter",
+    );
+  });
+});
+
+Deno.test("an adapter in half precision loads, widened", async () => {
+  await inFolder(async (folder) => {
+    const weight = { weight: zeros([2, 2]) };
+    const key = random.key(0);
+    const tuned = lora({ q: weight }, { targets: "q", rank: 1, alpha: 1, key });
+    await savePeft(folder, tuned);
+    const at = "base_model.model.q";
+    const info = (begin: number, shape: number[]) => ({
+      dtype: "BF16",
+      shape,
+      data_offsets: [begin, begin + 4],
+    });
+    const header = new TextEncoder().encode(JSON.stringify({
+      [`${at}.lora_A.weight`]: info(0, [1, 2]),
+      [`${at}.lora_B.weight`]: info(4, [2, 1]),
+    }));
+    const out = new Uint8Array(8 + header.length + 8);
+    new DataView(out.buffer).setBigUint64(0, BigInt(header.length), true);
+    out.set(header, 8);
+    const halves = Uint16Array.of(0x3f80, 0xc000, 0x4040, 0);
+    out.set(new Uint8Array(halves.buffer), 8 + header.length);
+    await Deno.writeFile(`${folder}/adapter_model.safetensors`, out);
+    const loaded = tree.leaves(await loadPeft(folder, { q: weight }));
+    assertEquals(await loaded[1]!.leaf.toArray(), [[1, -2]]);
+    assertEquals(await loaded[2]!.leaf.toArray(), [[3], [0]]);
+  });
+});
+
+const real = "data/adapters/gpt2-tigrinya-lora";
+Deno.test({
+  name:
+    "a real adapter's files are read; its Conv1D layers are not supported yet",
+  ignore: isAbsent(real),
+  fn: async () => {
+    const path = shared(`${real}/adapter_config.json`);
+    const json = JSON.parse(await Deno.readTextFile(path));
+    const config = readPeftConfig({ ...json, fan_in_fan_out: false }, "real");
+    assertEquals([config.rank, config.alpha], [8, 32]);
+    assertEquals(config.targets, ["c_attn", "c_proj"]);
+    const infos = await inspectSafetensors(
+      shared(`${real}/adapter_model.safetensors`),
+    );
+    assertEquals(Object.keys(infos).length, 12 * 3 * 2);
+    for (const [name, { shape }] of Object.entries(infos)) {
+      assert(
+        /^base_model\.model\.transformer\.h\.\d+\.\w+\.c_\w+\.lora_[AB]\.weight$/
+          .test(name),
+      );
+      assertEquals(shape[name.includes("lora_A") ? 0 : 1], 8);
+    }
+    // A tree of the same layers takes every tensor, stored [out, in].
+    const sizes: Record<string, [number, number]> = {
+      "attn.c_attn": [2304, 768],
+      "attn.c_proj": [768, 768],
+      "mlp.c_proj": [768, 3072],
+    };
+    const block = (): Record<
+      string,
+      Record<string, { weight: ReturnType<typeof zeros> }>
+    > => ({
+      attn: {
+        c_attn: { weight: zeros(sizes["attn.c_attn"]!) },
+        c_proj: { weight: zeros(sizes["attn.c_proj"]!) },
+      },
+      mlp: { c_proj: { weight: zeros(sizes["mlp.c_proj"]!) } },
+    });
+    const gpt2 = { transformer: { h: Array.from({ length: 12 }, block) } };
+    await inFolder(async (folder) => {
+      await Deno.copyFile(
+        shared(`${real}/adapter_model.safetensors`),
+        `${folder}/adapter_model.safetensors`,
+      );
+      await Deno.writeTextFile(
+        `${folder}/adapter_config.json`,
+        JSON.stringify(json),
+      );
+      await assertRejects(
+        () => loadPeft(folder, gpt2),
+        FormatError,
+        `Cannot read ${folder}/adapter_config.json: fan_in_fan_out is true, which is not supported yet`,
+      );
+      await changeConfig(folder, { fan_in_fan_out: false });
+      const { rows, parameters } = await report(await loadPeft(folder, gpt2));
+      assertEquals(parameters, 811008);
+      assertEquals(rows.map(({ scale }) => scale), [4, 4, 4]);
+    });
+    for (const { leaf } of tree.leaves(gpt2)) leaf.dispose();
+  },
+});
+
+Deno.test("a URL and a text name the same folder", async () => {
+  await inFolder(async (folder) => {
+    await savePeft(`${folder}/a b`, adapt(params));
+    await loadPeft(new URL(`file://${folder}/a%20b/`), params);
+  });
+});

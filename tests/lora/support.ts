@@ -1,0 +1,65 @@
+/**
+ * What the tests of adapters share: a small model, and adapters that change it.
+ *
+ * @module
+ */
+
+import { random, scope, type Tensor, tensor, tree } from "../../core/mod.ts";
+import { lora, type LoraOptions } from "../../lora/mod.ts";
+import { llama, type LlamaParams } from "../../nn/models/mod.ts";
+
+/** A Llama of two blocks with grouped queries; the head is tied. */
+export const model = llama({
+  architectures: ["LlamaForCausalLM"],
+  vocab_size: 11,
+  hidden_size: 8,
+  intermediate_size: 12,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  tie_word_embeddings: true,
+});
+
+/** Its parameters, with weights large enough that a change of one shows. */
+export function baseParams(): LlamaParams {
+  return scope(() => tree.map((x) => x.mul(5), model.init(random.key(1))));
+}
+
+/** Options that adapt q and v at rank 3. */
+export const options = {
+  targets: ["q_proj", "v_proj"],
+  rank: 3,
+  alpha: 6,
+} as const;
+
+/** The model adapted by `lora`. */
+export function adapt(
+  params: LlamaParams,
+  changes: Partial<LoraOptions> = {},
+): LlamaParams {
+  const { key = random.key(7) } = changes;
+  return lora(params, { ...options, ...changes, key });
+}
+
+/** Adapters whose b is not zero, as after training. */
+export function trained(tuned: LlamaParams): LlamaParams {
+  return scope(() => {
+    let next = 0;
+    const move = (x: Tensor) =>
+      x.add(random.normal(random.foldIn(random.key(3), next++), x.shape));
+    const [b, rest] = tree.partition(tuned, (path) => path.endsWith("lora.b"));
+    return tree.merge(tree.map(move, b), rest);
+  });
+}
+
+/** Logits of a fixed batch. */
+export async function logits(params: LlamaParams): Promise<Float32Array> {
+  const ids = tensor(Int32Array.of(1, 2, 3, 4, 10, 0), { shape: [2, 3] });
+  return await model.apply(params, ids).data() as Float32Array;
+}
+
+/** Paths of a tree's leaves that match a pattern. */
+export function pathsOf(params: LlamaParams, pattern: RegExp): string[] {
+  return tree.leaves(params).map(({ path }) => path)
+    .filter((path) => pattern.test(path));
+}
