@@ -1,0 +1,64 @@
+/**
+ * The embedding: rows of a table picked by ids.
+ *
+ * Letters: V vocabulary, C channels, R rank.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import {
+  DTypeError,
+  format,
+  scope,
+  ShapeError,
+  type Tensor,
+} from "../core/mod.ts";
+import type { Lora } from "./linear.ts";
+
+/** A table of vectors. */
+export type Embedding = {
+  /** [V, C]. */
+  readonly weight: Tensor;
+  /** Adapter of the table: a is [R, V], b is [C, R]; none when absent. */
+  readonly lora?: Lora;
+};
+
+/**
+ * Rows of the table: ids i32 [...] to [..., C], plus `scale · aᵀ[ids] bᵀ` where the node has an adapter.
+ *
+ * An id outside 0..V-1 cannot be seen from the host; it is taken as the nearest inside.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor } from "cotan";
+ * import { embedding } from "cotan/nn";
+ *
+ * const table = { weight: tensor([[1, 2], [3, 4]]) };
+ * const ids = tensor(Int32Array.of(1, 0, 1));
+ * assertEquals(await embedding(table, ids).toArray(), [[3, 4], [1, 2], [3, 4]]);
+ * ```
+ */
+export function embedding(p: Embedding, ids: Tensor): Tensor {
+  const { weight, lora } = p;
+  if (weight.shape.length !== 2) {
+    throw new ShapeError(
+      `Cannot embed by ${format(weight)}: a table has two axes`,
+    );
+  }
+  if (ids.dtype !== "i32") {
+    throw new DTypeError(
+      `Cannot embed ${format(ids)}: ids are i32; use cast`,
+    );
+  }
+  return scope(() => {
+    const rows = weight.take(ids);
+    if (!lora) return rows;
+    const { a, b, scale } = lora;
+    return rows.add(
+      a.transpose().take(ids).matmul(b.transpose()).mul(scale),
+    );
+  });
+}

@@ -1,0 +1,22 @@
+/**
+ * Neural networks: layers and losses, models, optimizers, generation, checkpoints and data.
+ *
+ * Everything is a pure function of a tree of parameters, or a record of such functions. All of it can be imported in a
+ * browser; only what reads and writes files by path needs Deno.
+ *
+ * @module
+ */
+
+export { attention, type AttentionOptions } from "./attention.ts";
+export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
+export { dropout, type DropoutOptions } from "./dropout.ts";
+export { type Embedding, embedding } from "./embedding.ts";
+export { generate, type GenerateOptions } from "./generate.ts";
+export { type Linear, linear, type Lora } from "./linear.ts";
+export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
+export { rope, type RopeOptions } from "./rope.ts";
+export type { SamplingOptions } from "./sampling.ts";
+export * from "./checkpoint/mod.ts";
+export * from "./data/mod.ts";
+export * from "./models/mod.ts";
+export * from "./optim/mod.ts";

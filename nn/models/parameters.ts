@@ -1,0 +1,82 @@
+/**
+ * The parameters of a model as a table from path to shape and first value.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import {
+  ones,
+  random,
+  scope,
+  type Shape,
+  type Tensor,
+  type Tree,
+  zeros,
+} from "../../core/mod.ts";
+
+/** Shape and first value of a parameter. */
+export type Parameter = {
+  /** Shape. */
+  readonly shape: Shape;
+  /** How it starts; "normal" has mean 0 and the deviation that the model says. */
+  readonly start: "normal" | "ones" | "zeros";
+};
+
+/** Parameters by path, in order. */
+export type ParameterTable = Readonly<Record<string, Parameter>>;
+
+/** Shapes by path. */
+export function shapesOf(table: ParameterTable): Record<string, Shape> {
+  return Object.fromEntries(
+    Object.entries(table).map(([path, { shape }]) => [path, shape]),
+  );
+}
+
+/** First values of the parameters; the i-th one draws from `random.foldIn(key, i)`. */
+export function initialize(
+  table: ParameterTable,
+  key: Tensor,
+  deviation: number,
+): Tree {
+  return scope(() =>
+    unflatten(
+      Object.entries(table).map(([path, { shape, start }], i) => {
+        if (start === "ones") return [path, ones(shape)];
+        if (start === "zeros") return [path, zeros(shape)];
+        const draw = random.normal(random.foldIn(key, i), shape);
+        return [path, draw.mul(deviation)];
+      }),
+    )
+  );
+}
+
+/** A tree from tensors by dotted path; a node whose keys are numbers is an array. */
+export function unflatten(
+  entries: readonly (readonly [string, Tensor])[],
+): Tree {
+  type Node = { [key: string]: Node | Tensor };
+  const root: Node = {};
+  for (const [path, tensor] of entries) {
+    const keys = path.split(".");
+    const last = keys.pop()!;
+    let node = root;
+    for (const key of keys) node = (node[key] ??= {}) as Node;
+    node[last] = tensor;
+  }
+  const arrays = (node: Node | Tensor): Tree => {
+    if (isTensor(node)) return node;
+    const children = Object.entries(node).map(([key, child]) =>
+      [key, arrays(child)] as const
+    );
+    return children.every(([key], i) => key === String(i))
+      ? children.map(([, child]) => child)
+      : Object.fromEntries(children);
+  };
+  return arrays(root);
+}
+
+function isTensor(node: object): node is Tensor {
+  return "dtype" in node && typeof node.dtype === "string";
+}

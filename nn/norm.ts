@@ -1,0 +1,94 @@
+/**
+ * Normalisation of the last axis: by its root mean square, or by its mean and variance.
+ *
+ * Letters: C channels.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
+
+/** Gain of a norm, and shift where it has one. */
+export type Norm = {
+  /** [C]. */
+  readonly weight: Tensor;
+  /** [C]; none when absent or null. */
+  readonly bias?: Tensor | null;
+};
+
+/** Options of a norm. */
+export interface NormOptions {
+  /** Added to the mean square or the variance. */
+  readonly eps?: number;
+}
+
+/**
+ * `weight · x / √(mean(x²) + eps)` over the last axis (Zhang and Sennrich, arXiv 1910.07467): x is [..., C]; eps 1e-6.
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { ones, tensor } from "cotan";
+ * import { rmsNorm } from "cotan/nn";
+ *
+ * const y = rmsNorm({ weight: ones([2]) }, tensor([3, 4]));
+ * assertAlmostEquals((await y.data())[0]!, 3 / Math.sqrt(12.5), 1e-6);
+ * ```
+ */
+export function rmsNorm(
+  p: Norm,
+  x: Tensor,
+  options: NormOptions = {},
+): Tensor {
+  checkNorm(p, x);
+  const { eps = 1e-6 } = options;
+  return scope(() => {
+    const power = x.square().mean({ axis: -1, keepDims: true });
+    return gainAndShift(p, x.mul(power.add(eps).rsqrt()));
+  });
+}
+
+/**
+ * `weight · (x - mean) / √(variance + eps) + bias` over the last axis (Ba et al., arXiv 1607.06450): x is [..., C];
+ * eps 1e-5.
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { ones, tensor, zeros } from "cotan";
+ * import { layerNorm } from "cotan/nn";
+ *
+ * const y = layerNorm({ weight: ones([2]), bias: zeros([2]) }, tensor([1, 3]));
+ * assertAlmostEquals((await y.data())[1]!, 1 / Math.sqrt(1 + 1e-5), 1e-6);
+ * ```
+ */
+export function layerNorm(
+  p: Norm,
+  x: Tensor,
+  options: NormOptions = {},
+): Tensor {
+  checkNorm(p, x);
+  const { eps = 1e-5 } = options;
+  return scope(() => {
+    // The variance of the centered values, not E[x²] - E[x]², which cancels.
+    const centered = x.sub(x.mean({ axis: -1, keepDims: true }));
+    const variance = centered.square().mean({ axis: -1, keepDims: true });
+    return gainAndShift(p, centered.mul(variance.add(eps).rsqrt()));
+  });
+}
+
+function gainAndShift({ weight, bias }: Norm, x: Tensor): Tensor {
+  const y = x.mul(weight);
+  return bias ? y.add(bias) : y;
+}
+
+function checkNorm({ weight }: Norm, x: Tensor): void {
+  if (weight.shape.length === 1 && x.shape.at(-1) === weight.shape[0]) return;
+  throw new ShapeError(
+    `Cannot norm ${format(x)} by ${
+      format(weight)
+    }: the gain must be a vector as long as the last axis`,
+  );
+}

@@ -1,0 +1,72 @@
+/**
+ * Rotary position embedding.
+ *
+ * Letters: B batch, H heads, T time, D head size.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import {
+  format,
+  iota,
+  scope,
+  ShapeError,
+  type Tensor,
+  type TensorLike,
+} from "../core/mod.ts";
+
+/** Options of `rope`. */
+export interface RopeOptions {
+  /** Wavelengths grow from 2π to 2π · base; 10000. */
+  readonly base?: number;
+  /** Position of the first token, a number or a scalar tensor, which may be traced; 0. */
+  readonly position?: TensorLike;
+}
+
+/**
+ * Rotates pairs of channels by angles that grow with the position (RoFormer, arXiv 2104.09864): x is [B, H, T, D].
+ *
+ * Channel j is paired with j + D/2, as in Hugging Face's Llama ("half-split"); the paper pairs neighbours. The angle
+ * at position t is `t · base^(-2j/D)`. Throws `ShapeError` for an odd D.
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { tensor } from "cotan";
+ * import { rope } from "cotan/nn";
+ *
+ * const x = tensor([[[[1, 0], [1, 0]]]]);
+ * const [, , cosine, sine] = await rope(x, {}).data();
+ * assertAlmostEquals(cosine!, Math.cos(1), 1e-6);
+ * assertAlmostEquals(sine!, Math.sin(1), 1e-6);
+ * ```
+ */
+export function rope(x: Tensor, options: RopeOptions = {}): Tensor {
+  const { base = 10000, position = 0 } = options;
+  const size = x.shape.at(-1) ?? 0;
+  if (x.shape.length < 2 || size % 2 !== 0) {
+    throw new ShapeError(
+      `Cannot rotate ${
+        format(x)
+      }: it must be [..., T, D] with an even head size`,
+    );
+  }
+  const time = x.shape.at(-2)!, half = size / 2;
+  return scope(() => {
+    const offset = typeof position === "number"
+      ? position
+      : position.cast("f32").reshape([]);
+    const at = iota([time, 1, 1], { dtype: "f32" }).add(offset);
+    const rate = iota([half], { dtype: "f32" })
+      .mul(-Math.log(base) / half).exp();
+    const angle = at.mul(rate); // [T, 1, D/2]
+    // (u, v) becomes (u cos - v sin, v cos + u sin): both halves at once, with the sine negative in the first.
+    const sign = iota([2, 1], { dtype: "f32" }).mul(2).sub(1);
+    const halves = x.reshape([...x.shape.slice(0, -1), 2, half]);
+    return halves.mul(angle.cos())
+      .add(halves.flip(-2).mul(angle.sin().mul(sign)))
+      .reshape(x.shape);
+  });
+}
