@@ -10,7 +10,10 @@ import type { Executable, Graph } from "./backend.ts";
 import {
   currentRuntime,
   currentTrace,
+  popScope,
+  pushScope,
   type Runtime,
+  type Trace,
   withTrace,
 } from "./context.ts";
 import { TreeError } from "./errors.ts";
@@ -49,6 +52,8 @@ interface Version {
   readonly graph: Graph;
   readonly executable: Executable;
   readonly captured: readonly Tensor[];
+  /** Captured tensors that the function itself made while it was traced. */
+  readonly constants: readonly Tensor[];
   readonly donated: readonly (string | null)[];
   rebuild(tensors: Tensor[]): unknown;
 }
@@ -112,8 +117,9 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     return describePlan(plan);
   };
   const dispose = (): void => {
-    for (const { executable, runtime } of versions.values()) {
+    for (const { executable, runtime, constants } of versions.values()) {
       executable.dispose();
+      for (const tensor of constants) tensor.dispose();
       runtime.jitted--;
     }
     versions.clear();
@@ -137,28 +143,41 @@ function flatten(
         donates ? `was donated to ${name} as argument ${path}` : null,
       );
       key.push(format(value));
-    } else if (typeof value !== "object" || value === null) {
-      key.push(
-        typeof value === "function"
-          ? unsupported(path, name)
-          : `${typeof value} ${value}`,
-      );
-    } else {
+    } else if (typeof value === "object" && value !== null) {
+      if (!isPlain(value)) {
+        unsupported(`a ${value.constructor.name}`, path, name);
+      }
       key.push(Array.isArray(value) ? "[" : "{");
       for (const [k, child] of Object.entries(value)) {
-        key.push(k);
+        key.push(JSON.stringify(k));
         visit(child, `${path}.${k}`, donates);
       }
       key.push("}");
+    } else {
+      if (typeof value === "function") unsupported("a function", path, name);
+      // As text of one kind each: "1" is not 1, and a string cannot pass for two.
+      key.push(
+        typeof value === "string"
+          ? JSON.stringify(value)
+          : Object.is(value, -0)
+          ? "-0"
+          : String(value),
+      );
     }
   };
   args.forEach((arg, i) => visit(arg, String(i), donate.includes(i)));
   return { tensors, key: key.join(" "), donated };
 }
 
-function unsupported(path: string, name: string): never {
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return Array.isArray(value) || prototype === Object.prototype ||
+    prototype === null;
+}
+
+function unsupported(what: string, path: string, name: string): never {
   throw new TreeError(
-    `Cannot call ${name} with a function as argument ${path}: arguments are trees of tensors, numbers and strings; close over it`,
+    `Cannot call ${name} with ${what} as argument ${path}: arguments are trees of tensors, numbers and strings; close over it`,
   );
 }
 
@@ -179,7 +198,7 @@ function traceVersion<A extends readonly unknown[], R>(
   runtime: Runtime,
   donated: readonly (string | null)[],
 ): Version {
-  const { graph, captured, out } = withTrace((trace) => {
+  const { made, result } = inOwnScope((trace) => {
     const nodes: Node[] = [];
     const primals = mapTensors(args, (tensor) => {
       const node = input(tensor);
@@ -196,15 +215,32 @@ function traceVersion<A extends readonly unknown[], R>(
       out,
     };
   });
+  const { graph, captured, out } = result;
   const consumed = graph.inputs.map((_, i) => donated[i] != null);
   return {
     runtime,
     graph,
     executable: compile(runtime, graph, consumed),
     captured,
+    constants: captured.filter((tensor) => made.has(tensor)),
     donated,
     rebuild: (tensors) => tree.fromLeaves(out as tree.Tree, tensors),
   };
+}
+
+/** Traces in a scope of its own, since what a function makes then is needed at every call; gives that too. */
+function inOwnScope<R>(
+  f: (trace: Trace) => R,
+): { result: R; made: ReadonlySet<Disposable> } {
+  const made = pushScope();
+  try {
+    return { result: withTrace(f), made };
+  } catch (error) {
+    for (const tensor of made) tensor[Symbol.dispose]();
+    throw error;
+  } finally {
+    popScope();
+  }
 }
 
 /** A donated tensor must be given once, and to nobody else. */

@@ -56,7 +56,7 @@ export function bits(
   shape: Shape,
   options: { readonly stream?: Tensor } = {},
 ): Tensor {
-  checkShape(shape, "draw random numbers of");
+  checkShape(shape, "draw random numbers of shape");
   return evaluate(() => {
     const stream = options.stream ?? zeros([], { dtype: "u32" });
     return apply("random", [key, stream], { shape: [...shape] });

@@ -102,7 +102,7 @@ export function checkShape(shape: Shape, op: string): void {
   for (const d of shape) {
     if (!Number.isInteger(d) || d < 0) {
       throw new ShapeError(
-        `Cannot ${op} shape [${shape.join(", ")}]: ${d} is not a size`,
+        `Cannot ${op} [${shape.join(", ")}]: ${d} is not a size`,
       );
     }
   }

@@ -14,7 +14,7 @@ import {
   type Trace,
   withTrace,
 } from "./context.ts";
-import { DeviceError, invariant } from "./errors.ts";
+import { DeviceError, invariant, withCaller } from "./errors.ts";
 import type { Node, OpName, Params } from "./node.ts";
 import { bind, input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
@@ -39,8 +39,10 @@ export function nodeOf(tensor: Tensor): Node {
   const state = stateOf(tensor);
   if (state.kind === "traced") {
     if (state.trace === trace) return state.node;
-    throw new TypeError(
-      `Cannot use ${tensor} here: it belongs to a function whose tracing has ended; return it from that function`,
+    throw withCaller(
+      new TypeError(
+        `Cannot use ${tensor} here: it belongs to a function whose tracing has ended; return it from that function`,
+      ),
     );
   }
   storedState(tensor, "use");

@@ -42,7 +42,9 @@ export function arrangeMap(kernel: MapKernel): MapKernel {
 }
 
 /** A reduction likewise; a map where nothing is left to reduce. */
-export function arrangeReduce(kernel: ReduceKernel): ArrangedReduce | Kernel {
+export function arrangeReduce(
+  kernel: ReduceKernel,
+): ArrangedReduce | MapKernel {
   const { shape, over, body, outputs } = kernel;
   const outer = axesOf(shape);
   const inner = axesOf(over, shape.length);
@@ -136,7 +138,9 @@ function isStrided({ strides }: View, { axis }: Axis): boolean {
   return strides[axis] !== 0 && strides[axis] !== 1;
 }
 
-/** Loops in blocks of the lane axis where a view is contiguous along another, so that its cache lines are used whole. */
+/**
+ * Loops in blocks of the lane axis where a view is contiguous along another, so that its cache lines are used whole.
+ */
 function tile(
   axes: readonly Axis[],
   lane: Axis,

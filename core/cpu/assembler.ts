@@ -1,12 +1,15 @@
 /**
- * A small WebAssembly encoder: functions of i32 parameters over one imported memory, and the module that holds them.
+ * A small WebAssembly assembler: functions with i32 parameters and no results.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import { control, i32, v128 } from "./opcodes.ts";
+import { ByteWriter } from "./byte_writer.ts";
+import { control, i32, local as variable, select, v128 } from "./opcodes.ts";
+
+const NO_RESULT = 0x40;
 
 /** Type of a local. */
 export const valueType = { i32: 0x7f, v128: 0x7b } as const;
@@ -17,63 +20,31 @@ export type ValueType = typeof valueType[keyof typeof valueType];
 /** Index of a local or parameter of a function. */
 export type Local = number;
 
+/** As many locals as a number says. */
+export type Locals<N extends number, T extends Local[] = []> = number extends N
+  ? Local[]
+  : T["length"] extends N ? T
+  : Locals<N, [...T, Local]>;
+
+/** A number known now, or a local that holds it at run time. */
+export type Bound = number | { readonly local: Local };
+
+/** A part of a range. */
+export interface Block {
+  /** Its start. */
+  readonly from: Bound;
+  /** Its end. */
+  readonly to: Bound;
+  /** How long it is. */
+  readonly size: Bound;
+}
+
 /** A finished function. */
 export interface FunctionCode {
   /** Number of i32 parameters; there are no results. */
   readonly params: number;
   /** Locals and instructions as a module holds them. */
   readonly body: Uint8Array;
-}
-
-/** A byte string that grows at its end. */
-export class ByteWriter {
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(128);
-  #length = 0;
-
-  /** What has been written. */
-  get bytes(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.subarray(0, this.#length);
-  }
-
-  /** Appends one byte. */
-  byte(value: number): void {
-    this.#reserve(1);
-    this.#bytes[this.#length++] = value;
-  }
-
-  /** Appends bytes. */
-  append(bytes: ArrayLike<number>): void {
-    this.#reserve(bytes.length);
-    this.#bytes.set(bytes, this.#length);
-    this.#length += bytes.length;
-  }
-
-  /** Appends an unsigned 32-bit integer as LEB128. */
-  unsigned(value: number): void {
-    for (value >>>= 0; value >= 0x80; value >>>= 7) this.byte(value | 0x80);
-    this.byte(value);
-  }
-
-  /** Appends a signed 32-bit integer as LEB128. */
-  signed(value: number): void {
-    for (value |= 0; value < -64 || value > 63; value >>= 7) {
-      this.byte(value & 0x7f | 0x80);
-    }
-    this.byte(value & 0x7f);
-  }
-
-  /** Appends bytes after their number. */
-  sized(bytes: Uint8Array): void {
-    this.unsigned(bytes.length);
-    this.append(bytes);
-  }
-
-  #reserve(count: number): void {
-    if (this.#length + count <= this.#bytes.length) return;
-    const grown = new Uint8Array(2 * (this.#length + count));
-    grown.set(this.bytes);
-    this.#bytes = grown;
-  }
 }
 
 /** Writes one function; instructions chain. */
@@ -86,6 +57,7 @@ export class FunctionBuilder {
   #entry = new ByteWriter();
   #body = new ByteWriter();
 
+  /** An empty function. */
   constructor(params: number) {
     this.params = params;
   }
@@ -95,6 +67,11 @@ export class FunctionBuilder {
     const local = this.#free.get(type)?.pop() ?? this.#newLocal(type);
     this.#taken.push(local);
     return local;
+  }
+
+  /** Several i32 locals. */
+  locals<N extends number>(count: N): Locals<N> {
+    return Array.from({ length: count }, () => this.local()) as Locals<N>;
   }
 
   /** Runs `emit`, whose locals may serve again after it. */
@@ -114,7 +91,7 @@ export class FunctionBuilder {
     const local = this.#newLocal(valueType.v128);
     encode(this.#entry, v128.const);
     this.#entry.append(bytes);
-    this.#entry.byte(0x21);
+    this.#entry.byte(variable.set);
     this.#entry.unsigned(local);
     return local;
   }
@@ -129,7 +106,7 @@ export class FunctionBuilder {
   /** Pushes locals. */
   get(...locals: Local[]): this {
     for (const local of locals) {
-      this.#body.byte(0x20);
+      this.#body.byte(variable.get);
       this.#body.unsigned(local);
     }
     return this;
@@ -137,23 +114,30 @@ export class FunctionBuilder {
 
   /** Pops into a local. */
   set(local: Local): this {
-    this.#body.byte(0x21);
+    this.#body.byte(variable.set);
     this.#body.unsigned(local);
     return this;
   }
 
   /** Copies the top of the stack into a local. */
   tee(local: Local): this {
-    this.#body.byte(0x22);
+    this.#body.byte(variable.tee);
     this.#body.unsigned(local);
     return this;
   }
 
   /** Pushes an i32 constant; values from 2³¹ wrap, as addresses do. */
   const(value: number): this {
-    this.#body.byte(0x41);
+    this.#body.byte(i32.const);
     this.#body.signed(value);
     return this;
+  }
+
+  /** Pushes a bound. */
+  push(bound: Bound): this {
+    return typeof bound === "number"
+      ? this.const(bound)
+      : this.get(bound.local);
   }
 
   /** A load or store at the address on the stack plus `offset` bytes; `lane` for those of one lane. */
@@ -165,13 +149,22 @@ export class FunctionBuilder {
     return this;
   }
 
+  /** Adds one local to another. */
+  add(local: Local, by: Local): this {
+    return this.get(local, by).op(i32.add).set(local);
+  }
+
   /** Adds a constant to a local. */
   increment(local: Local, by: number): this {
     return by === 0 ? this : this.get(local).const(by).op(i32.add).set(local);
   }
 
   /** `if (top of the stack) then(); else otherwise();` where both push a `result`, or nothing. */
-  if(then: () => void, otherwise?: () => void, result: number = 0x40): this {
+  if(
+    then: () => void,
+    otherwise?: () => void,
+    result: number = NO_RESULT,
+  ): this {
     this.op(control.if, result);
     then();
     if (otherwise) {
@@ -183,7 +176,7 @@ export class FunctionBuilder {
 
   /** `do body(); while (condition());` where `condition` pushes an i32. */
   doWhile(body: () => void, condition: () => void): this {
-    this.op(control.loop, 0x40);
+    this.op(control.loop, NO_RESULT);
     body();
     condition();
     return this.op(control.branchIf, 0).op(control.end);
@@ -193,6 +186,19 @@ export class FunctionBuilder {
   while(condition: () => void, body: () => void): this {
     condition();
     return this.if(() => this.doWhile(body, condition));
+  }
+
+  /** Cuts a range from 0 into blocks of at most `step`; no loop for a single one. */
+  blocks(extent: number, step: number, body: (block: Block) => void): void {
+    if (extent <= step) return body({ from: 0, to: extent, size: extent });
+    const [from, to, size] = this.locals(3);
+    this.const(0).set(from);
+    this.doWhile(() => {
+      this.get(from).const(step).op(i32.add).const(extent);
+      this.get(from).const(extent - step).op(i32.leS).op(select).tee(to);
+      this.get(from).op(i32.sub).set(size);
+      body({ from: { local: from }, to: { local: to }, size: { local: size } });
+    }, () => this.get(to).tee(from).const(extent).op(i32.ltS));
   }
 
   /** Calls the function of that index in the module. */
@@ -227,56 +233,19 @@ export class FunctionBuilder {
   }
 }
 
-/** A module that imports its memory as `env.memory` and exports the last function as `run`. */
-export function encodeModule(
-  functions: readonly FunctionCode[],
-): Uint8Array<ArrayBuffer> {
-  const arities = [...new Set(functions.map((f) => f.params))];
-  const out = new ByteWriter();
-  out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
-  const section = (id: number, write: (to: ByteWriter) => void) => {
-    const content = new ByteWriter();
-    write(content);
-    out.byte(id);
-    out.sized(content.bytes);
+/** A function of i32 parameters to write, and its parameters. */
+export function functionOf<N extends number>(
+  count: N,
+): { code: FunctionBuilder; parameters: Locals<N> } {
+  const parameters = Array.from({ length: count }, (_, i) => i);
+  return {
+    code: new FunctionBuilder(count),
+    parameters: parameters as Locals<N>,
   };
-  section(1, (types) => {
-    types.unsigned(arities.length);
-    for (const params of arities) {
-      types.byte(0x60);
-      types.sized(new Uint8Array(params).fill(valueType.i32));
-      types.byte(0);
-    }
-  });
-  section(2, (imports) => {
-    imports.byte(1);
-    imports.sized(utf8("env"));
-    imports.sized(utf8("memory"));
-    imports.append([2, 0, 0]);
-  });
-  section(3, (indices) => {
-    indices.unsigned(functions.length);
-    for (const f of functions) indices.unsigned(arities.indexOf(f.params));
-  });
-  section(7, (exports) => {
-    exports.byte(1);
-    exports.sized(utf8("run"));
-    exports.byte(0);
-    exports.unsigned(functions.length - 1);
-  });
-  section(10, (code) => {
-    code.unsigned(functions.length);
-    for (const f of functions) code.sized(f.body);
-  });
-  return out.bytes;
 }
 
 function encode(to: ByteWriter, opcode: number): void {
   if (opcode <= 0xff) return to.byte(opcode);
   to.byte(opcode >> 12);
   to.unsigned(opcode & 0xfff);
-}
-
-function utf8(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
 }

@@ -25,7 +25,7 @@ const rules: { readonly [K in ScalarOp]: Rule } = {
     }
     const unit = v.f32(v128.or, v.f32(v128.and, x!, -0), 1);
     const nonzero = v.f32(f32x4.gt, v.f32(f32x4.abs, x!), 0);
-    return v.f32(v128.bitselect, unit, x!, nonzero);
+    return v.select(nonzero, unit, x!);
   },
   floor: byDtype(f32x4.floor),
   sqrt: byDtype(f32x4.sqrt),
@@ -56,7 +56,7 @@ const rules: { readonly [K in ScalarOp]: Rule } = {
   lt: byDtype(f32x4.lt, i32x4.ltS, i32x4.ltU, i32x4.gtS),
   and: byDtype(v128.and),
   or: byDtype(v128.or),
-  select: (v, [condition, a, b]) => v.i32(v128.bitselect, a!, b!, condition!),
+  select: (v, [condition, a, b]) => v.select(condition!, a!, b!),
   threefry: (v, [key0, key1, i, stream]) =>
     threefry(v, key0!, key1!, i!, stream!),
 };
@@ -118,7 +118,7 @@ function integerDiv(v: Lanes, a: Vec, b: Vec, signed: boolean): Vec {
   // Without a trap: x by 0 as x by 1, cleared below; x by -1 as -x.
   const minus = v.i32(i32x4.eq, b, -1);
   const odd = signed ? v.i32(v128.or, zero, minus) : zero;
-  const divisor = v.i32(v128.bitselect, one, b, odd);
+  const divisor = v.select(odd, one, b);
   for (let lane = 0; lane < 4; lane++) {
     v.code.get(result.local);
     v.extract(a, lane);
@@ -127,7 +127,5 @@ function integerDiv(v: Lanes, a: Vec, b: Vec, signed: boolean): Vec {
     v.code.op(i32x4.replaceLane, lane).set(result.local);
   }
   const kept = v.i32(v128.andnot, result, zero);
-  return signed
-    ? v.i32(v128.bitselect, v.i32(i32x4.neg, a), kept, minus)
-    : kept;
+  return signed ? v.select(minus, v.i32(i32x4.neg, a), kept) : kept;
 }

@@ -26,6 +26,7 @@ export class Lanes {
   readonly relaxed: boolean;
   #constants = new Map<string, Vec>();
 
+  /** Vector code of a function. */
   constructor(code: FunctionBuilder, relaxed: boolean) {
     this.code = code;
     this.relaxed = relaxed;
@@ -58,6 +59,12 @@ export class Lanes {
     return this.relaxed
       ? this.f32(f32x4.relaxedNmadd, a, b, c)
       : this.f32(f32x4.sub, c, this.f32(f32x4.mul, a, b));
+  }
+
+  /** `a` where the bits of a mask are set, `b` elsewhere; a lane of the mask is all ones or zeros. */
+  select(mask: Vec, a: Operand, b: Operand): Vec {
+    const opcode = this.relaxed ? v128.relaxedSelect : v128.bitselect;
+    return this.f32(opcode, a, b, mask);
   }
 
   /** `Σ coefficients[i] · xⁱ` by Horner's rule. */

@@ -21,20 +21,16 @@ export function emitMap(lanes: Lanes, kernel: MapKernel): void {
   const last = shape.length - 1;
   const nest = new Nest(lanes, last, [{ exprs, within: last }], outputs);
   const phases = phasesOf(copiesFor(exprs));
-  const open = (axis: number): void => {
-    if (axis > last) return storeAll(nest, outputs, 1);
-    if (axis < last) {
-      return nest.loop(axis, 0, shape[axis]!, () => open(axis + 1));
-    }
-    nest.loop(
-      axis,
+  const store = ({ copies }: { copies: number }) =>
+    storeAll(nest, outputs, copies);
+  nest.enter(() => {
+    if (last < 0) return store({ copies: 1 });
+    nest.loops(
+      shape.slice(0, -1),
       0,
-      shape[axis]!,
-      ({ copies }) => storeAll(nest, outputs, copies),
-      phases,
+      () => nest.loop(last, 0, shape[last]!, store, phases),
     );
-  };
-  nest.enter(() => open(0));
+  });
 }
 
 /** Computes and stores the outputs at the current point. */

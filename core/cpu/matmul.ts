@@ -1,5 +1,5 @@
 /**
- * Matrix products as WebAssembly: blocks that fit the caches, over the shared functions of `panels.ts`.
+ * Matrix products as WebAssembly: blocks that fit the caches, over the functions of `shared.ts`.
  *
  * The product accumulates in an output, or in scratch memory if no output has contiguous rows; once a block of it is
  * complete the outputs are computed from it.
@@ -12,17 +12,29 @@
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { withAcc } from "./arrange.ts";
-import type { FunctionBuilder, Local } from "./assembler.ts";
+import type { Block, Bound, FunctionBuilder, Local } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, storeAll } from "./map.ts";
-import { type Bound, Nest, phasesOf, push } from "./nest.ts";
-import { i32, select } from "./opcodes.ts";
-import { PANEL, sharedNumbers, stripRows, TILE_BYTES } from "./panels.ts";
+import { Nest, phasesOf } from "./nest.ts";
+import { i32 } from "./opcodes.ts";
+import { PANEL } from "./packing.ts";
+import { sharedNumbers } from "./shared.ts";
+import { stripRows, TILE_BYTES } from "./strips.ts";
 
-// A block of panels takes half a megabyte of a cache, and one panel 8 KiB.
-const K_BLOCK = 256;
+/** Rows of a block, a multiple of those of a strip, five or six. */
+const M_BLOCK = 60;
+
+/** Columns of a block: panels of K_BLOCK rows by N_BLOCK columns fill half a megabyte of a cache. */
 const N_BLOCK = 512;
-const M_BLOCK = 60; // a multiple of the rows of a strip, five or six
+
+/** Inner size of a block: a panel of this many rows takes 8 KiB of the first cache. */
+const K_BLOCK = 256;
+
+/** Most columns for which packing the left operand costs more than it saves. */
+const FEW_COLUMNS = 32;
+
+/** Longest rows that are read in place, by panels: of longer ones each is on a page of its own. */
+const SHORT_ROW = 1024;
 
 /** Emits a product; its buffers and then the scratch memory are the parameters. Gives the bytes of scratch it needs. */
 export function emitMatmul(
@@ -40,8 +52,14 @@ export function emitMatmul(
   const strip = stripRows(relaxed);
   const shared = sharedNumbers(relaxed);
 
-  const packsA = aRow !== 1 && aColumn !== 1;
-  const packsB = bColumn !== 1 || n % PANEL !== 0 || m > 2 * strip;
+  const orderA = aColumn === 1
+    ? "rows"
+    : aRow === 1 && n <= FEW_COLUMNS
+    ? "columns"
+    : "packed";
+  const packsA = orderA === "packed";
+  const packsB = bColumn !== 1 || n % PANEL !== 0 ||
+    m > 2 * strip || bRow > SHORT_ROW;
   const panelBytes = 4 * Math.min(k, K_BLOCK);
   const bAt = TILE_BYTES;
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
@@ -58,25 +76,22 @@ export function emitMatmul(
     ...corners,
   ]);
 
-  const openBatch = (axis: number, body: () => void): void => {
-    if (axis === rank) return body();
-    nest.loop(axis, 0, shape[axis]!, () => openBatch(axis + 1, body));
-  };
   nest.enter(() =>
-    openBatch(0, () => {
-      const [aBase, bBase, cBase] = corners.map(({ buffer, view }) =>
-        nest.pointer(buffer, view)
-      ) as [Local, Local, Local];
-      blocks(code, n, N_BLOCK, (j) =>
-        blocks(code, k, K_BLOCK, (p) => {
+    nest.loops(shape.slice(0, -2), 0, () => {
+      const [aBase, bBase, cBase] = corners.map((x) => nest.address(x)) as [
+        Local,
+        Local,
+        Local,
+      ];
+      code.blocks(n, N_BLOCK, (j) =>
+        code.blocks(k, K_BLOCK, (p) => {
           if (packsB) packB(bBase, j, p);
-          blocks(code, m, M_BLOCK, (i) => {
+          code.blocks(m, M_BLOCK, (i) => {
             if (packsA) packA(aBase, i, p);
             multiply(aBase, bBase, cBase, i, j, p);
             if (outputs.length === 0) return;
             if (k <= K_BLOCK) return finish(i, j);
-            push(code, p.to);
-            code.const(k).op(i32.eq).if(() => finish(i, j));
+            code.push(p.to).const(k).op(i32.eq).if(() => finish(i, j));
           });
         }));
     })
@@ -89,19 +104,19 @@ export function emitMatmul(
     if (order !== "columns") code.const(4 * bRow);
     if (order !== "rows") code.const(4 * bColumn);
     code.get(scratch).const(bAt).op(i32.add);
-    push(code, p.size);
-    push(code, j.size);
-    if (order === "any") code.const(PANEL).call(shared.pack);
+    code.push(p.size).push(j.size);
+    if (order === "any") code.const(PANEL).call(shared.packAny);
     else code.call(order === "rows" ? shared.packRows : shared.packColumns);
   }
 
   function packA(base: Local, i: Block, p: Block): void {
     address(code, base, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
-    code.const(4 * aColumn).const(4 * aRow);
+    code.const(4 * aColumn);
+    if (aRow !== 1) code.const(4 * aRow);
     code.get(scratch).const(aAt).op(i32.add);
-    push(code, p.size);
-    push(code, i.size);
-    code.const(strip).call(shared.pack);
+    code.push(p.size).push(i.size);
+    if (aRow === 1) code.call(shared.packStrips);
+    else code.const(strip).call(shared.packAny);
   }
 
   function multiply(
@@ -114,26 +129,24 @@ export function emitMatmul(
   ): void {
     if (packsA) {
       code.get(scratch).const(aAt).op(i32.add).const(4 * strip);
-      push(code, p.size);
-      code.const(4 * strip).op(i32.mul);
+      code.push(p.size).const(4 * strip).op(i32.mul);
     } else {
       address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
-      code.const(4 * (aColumn === 1 ? aRow : aColumn)).const(4 * strip * aRow);
+      code.const(4 * (orderA === "rows" ? aRow : aColumn));
+      code.const(4 * strip * aRow);
     }
     if (packsB) {
       code.get(scratch).const(bAt).op(i32.add).const(4 * PANEL);
-      push(code, p.size);
-      code.const(4 * PANEL).op(i32.mul);
+      code.push(p.size).const(4 * PANEL).op(i32.mul);
     } else {
       address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
       code.const(4 * bRow).const(4 * PANEL);
     }
     address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
     code.const(4 * cRow);
-    for (const size of [i.size, j.size, p.size]) push(code, size);
-    push(code, p.from);
-    code.op(i32.eqz).get(scratch);
-    code.call(!packsA && aColumn === 1 ? shared.rows : shared.columns);
+    code.push(i.size).push(j.size).push(p.size);
+    code.push(p.from).op(i32.eqz).get(scratch);
+    code.call(orderA === "rows" ? shared.rows : shared.columns);
   }
 
   /** Computes the outputs of a block. */
@@ -150,31 +163,6 @@ export function emitMatmul(
   }
 }
 
-/** A part of a dimension. */
-interface Block {
-  readonly from: Bound;
-  readonly to: Bound;
-  readonly size: Bound;
-}
-
-/** `for (from = 0; from < extent; from += step)`, with no code for a single block. */
-function blocks(
-  code: FunctionBuilder,
-  extent: number,
-  step: number,
-  body: (block: Block) => void,
-): void {
-  if (extent <= step) return body({ from: 0, to: extent, size: extent });
-  const [from, to, size] = [code.local(), code.local(), code.local()];
-  code.const(0).set(from);
-  code.doWhile(() => {
-    code.get(from).const(step).op(i32.add).const(extent);
-    code.get(from).const(extent - step).op(i32.leS).op(select).tee(to);
-    code.get(from).op(i32.sub).set(size);
-    body({ from: { local: from }, to: { local: to }, size: { local: size } });
-  }, () => code.get(to).tee(from).const(extent).op(i32.ltS));
-}
-
 /** Pushes an address: a base and indices times bytes. */
 function address(
   code: FunctionBuilder,
@@ -184,8 +172,7 @@ function address(
   code.get(base);
   for (const [index, bytes] of terms) {
     if (index === 0) continue;
-    push(code, index);
-    code.const(bytes).op(i32.mul).op(i32.add);
+    code.push(index).const(bytes).op(i32.mul).op(i32.add);
   }
 }
 

@@ -125,9 +125,9 @@ export class Heap {
     }
     this.#used -= size;
     throw new DeviceError(
-      `Cannot allocate ${asked} bytes: ${this.#used} are in use, and the memory cannot grow beyond ${
-        held * PAGE
-      } of at most ${this.#most * PAGE}`,
+      `Cannot allocate ${asked} bytes: ${this.#used} of at most ${
+        this.#most * PAGE
+      } bytes are in use; a smaller batch needs less`,
     );
   }
 

@@ -16,13 +16,16 @@ export const control = {
   if: 0x04,
   else: 0x05,
   end: 0x0b,
-  branch: 0x0c,
   branchIf: 0x0d,
   call: 0x10,
 } as const;
 
+/** Locals of a function. */
+export const local = { get: 0x20, set: 0x21, tee: 0x22 } as const;
+
 /** Scalar integers: addresses and loop counters. */
 export const i32 = {
+  const: 0x41,
   load: 0x28,
   store: 0x36,
   eqz: 0x45,
@@ -59,9 +62,9 @@ export const v128 = {
   anyTrue: 0xfd053,
   load32Lane: 0xfd056,
   store32Lane: 0xfd05a,
-  store64Lane: 0xfd05b,
   load32Zero: 0xfd05c,
   shuffle: 0xfd00d,
+  relaxedSelect: 0xfd10b,
 } as const;
 
 /** Four integers. */
@@ -98,7 +101,6 @@ export const f32x4 = {
   lt: 0xfd043,
   gt: 0xfd044,
   le: 0xfd045,
-  ge: 0xfd046,
   floor: 0xfd068,
   abs: 0xfd0e0,
   neg: 0xfd0e1,
@@ -126,5 +128,4 @@ export const f64x2 = {
   div: 0xfd0f3,
   pmin: 0xfd0f6,
   pmax: 0xfd0f7,
-  convertLowS: 0xfd0fe,
 } as const;

@@ -10,20 +10,20 @@
  */
 
 import type { Kernel, Place, Plan } from "../plan/kernel.ts";
-import {
-  encodeModule,
-  FunctionBuilder,
-  type FunctionCode,
-} from "./assembler.ts";
+import { arrangeMatmul } from "./arrange.ts";
+import { FunctionBuilder, type FunctionCode } from "./assembler.ts";
 import { kernelKey } from "./kernel_key.ts";
 import { Lanes } from "./lanes.ts";
 import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
+import { encodeModule } from "./module.ts";
 import { i32 } from "./opcodes.ts";
-import { sharedFunctions } from "./panels.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitScatter } from "./scatter.ts";
-import { arrangeMatmul } from "./arrange.ts";
+import { sharedFunctions } from "./shared.ts";
+
+/** Most kernels whose code is kept: a few megabytes. */
+const MOST_KEPT = 4096;
 
 /** The code of a kernel, and the scratch memory that it needs. */
 interface CompiledKernel extends FunctionCode {
@@ -84,6 +84,7 @@ export class ProgramCompiler {
     let compiled = this.#kernels.get(key);
     if (!compiled) {
       compiled = compileKernel(kernel, buffers, this.#relaxed);
+      if (this.#kernels.size === MOST_KEPT) this.#kernels.clear();
       this.#kernels.set(key, compiled);
     }
     return compiled;
@@ -109,7 +110,7 @@ function compileKernel(
       emitMap(lanes, arranged);
       break;
     case "reduce":
-      emitReduce(lanes, arranged);
+      scratchBytes = emitReduce(lanes, arranged, buffers);
       break;
     case "scatter":
       emitScatter(lanes, arranged);

@@ -28,17 +28,19 @@ export function emitScatter(lanes: Lanes, kernel: ScatterKernel): void {
     dtype,
   };
   const regions = [{ exprs: [index, source], within: last }];
-  const nest = new Nest(lanes, last, regions, [], [target]);
+  const nest = new Nest(lanes, last, regions, [target]);
   const opcode = dtype === "f32" ? f32x4.add : i32x4.add;
   const add = () =>
     nest.isolate(() =>
       nest.update(target, (old) => lanes.i32(opcode, old, nest.value(source)))
     );
-  const open = (at: number): void => {
-    if (at > last) return add();
-    // Points that may meet, along the scatter's own axis, must not share a vector.
-    const phases = at === last && at !== axis ? phasesOf(1) : undefined;
-    nest.loop(at, 0, shape[at]!, () => open(at + 1), phases);
-  };
-  nest.enter(() => open(0));
+  // Points that may meet, along the scatter's own axis, must not share a vector.
+  const phases = axis === last ? undefined : phasesOf(1);
+  nest.enter(() =>
+    nest.loops(
+      shape.slice(0, -1),
+      0,
+      () => nest.loop(last, 0, shape[last]!, add, phases),
+    )
+  );
 }

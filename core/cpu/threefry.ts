@@ -35,5 +35,5 @@ export function threefry(
     y = v.i32(i32x4.add, y, next);
   }
   const odd = v.i32(i32x4.ne, v.i32(v128.and, i, 1), 0);
-  return v.i32(v128.bitselect, y, x, odd);
+  return v.select(odd, y, x);
 }

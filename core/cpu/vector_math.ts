@@ -19,6 +19,7 @@ const SIGN = 0x80000000;
 const ONE = 0x3f800000;
 // Adding 1.5·2²³ rounds a float to an integer and leaves the integer in its low bits.
 const ROUNDER = 1.5 * 2 ** 23;
+const ROUNDER_BITS = 0x4b400000;
 const WIDER = 1.5 * 2 ** 52; // the same for a double
 const MAX = (2 - 2 ** -23) * 2 ** 127;
 
@@ -95,7 +96,7 @@ const ERF_BOTTOM = [
 
 /** eˣ. */
 export function exp(v: Lanes, x: Vec): Vec {
-  const { rounded, r } = reduceByLn2(v, clamp(v, x, -104, 89));
+  const { rounded, r } = reduceByLn2(v, clamp(v, x, -105, 89));
   const p = v.f32(add, v.madd(v.f32(mul, r, r), v.polynomial(r, EXP), r), 1);
   return scale(v, p, rounded);
 }
@@ -109,7 +110,7 @@ export function expm1(v: Lanes, x: Vec): Vec {
   const half = v.i32(i32x4.add, exponent, ONE - (1 << 23));
   const y = v.madd(half, p, v.f32(sub, half, 0.5));
   const small = v.f32(eq, n, 0);
-  return v.f32(v128.bitselect, p, v.f32(add, y, y), small);
+  return v.select(small, p, v.f32(add, y, y));
 }
 
 /** Natural logarithm. */
@@ -196,7 +197,7 @@ export function integerPow(v: Lanes, a: Vec, b: Vec, signed: boolean): Vec {
   v.code.while(() => v.code.get(rest.local).op(v128.anyTrue), () => {
     const odd = v.i32(i32x4.ne, v.i32(v128.and, rest, 1), 0);
     const product = v.i32(i32x4.mul, result, square);
-    v.assign(result, v.i32(v128.bitselect, product, result, odd));
+    v.assign(result, v.select(odd, product, result));
     v.assign(square, v.i32(i32x4.mul, square, square));
     v.assign(rest, v.shift(i32x4.shrU, rest, 1));
   });
@@ -222,7 +223,7 @@ function reduceByLn2(
   return { n, rounded, r };
 }
 
-/** x·2ⁿ for n from -150 to 129, where the low bits of `rounded` are n: in two steps, for the ends of the range. */
+/** x·2ⁿ where the low bits of `rounded` are n, up to 129: in two steps, for the ends of the range. */
 function scale(v: Lanes, x: Vec, rounded: Vec): Vec {
   const whole = v.shift(i32x4.shl, rounded, 23);
   const half = v.i32(
@@ -232,13 +233,15 @@ function scale(v: Lanes, x: Vec, rounded: Vec): Vec {
   );
   const first = v.i32(i32x4.add, half, ONE);
   const second = v.i32(i32x4.add, v.i32(i32x4.sub, whole, half), ONE);
-  return v.f32(mul, v.f32(mul, x, first), second);
+  // A product that underflows takes a hundred cycles, and masked attention is full of them: multiply by 0 instead.
+  const alive = v.i32(i32x4.gtS, rounded, ROUNDER_BITS - 151);
+  return v.f32(mul, v.f32(mul, x, first), v.i32(v128.and, second, alive));
 }
 
 /** x = 2ᵉ·(1 + f) with 1 + f from √½ to √2, for positive finite x. */
 function splitExponent(v: Lanes, x: Vec): { e: Vec; f: Vec } {
   const denormal = v.f32(lt, x, 2 ** -126);
-  const normal = v.f32(v128.bitselect, v.f32(mul, x, 2 ** 23), x, denormal);
+  const normal = v.select(denormal, v.f32(mul, x, 2 ** 23), x);
   const ROOT_HALF = 0x3f3504f3;
   const offset = v.i32(i32x4.sub, normal, ROOT_HALF);
   const exponent = v.shift(i32x4.shrS, offset, 23);
@@ -264,13 +267,8 @@ function logEdges(v: Lanes, x: Vec, y: Vec): Vec {
   );
   // All bits set is a NaN.
   const unlessInfinite = v.f32(v128.or, x, v.f32(f32x4.ne, x, Infinity));
-  const outside = v.f32(
-    v128.bitselect,
-    -Infinity,
-    unlessInfinite,
-    v.f32(eq, x, 0),
-  );
-  return v.f32(v128.bitselect, y, outside, inside);
+  const outside = v.select(v.f32(eq, x, 0), -Infinity, unlessInfinite);
+  return v.select(inside, y, outside);
 }
 
 /** sin(x + quadrant·π/2). */
@@ -300,7 +298,7 @@ function sinOfQuadrant(v: Lanes, x: Vec, quadrant: number): Vec {
     v.madd(r2, -0.5, 1),
   );
   const odd = v.i32(i32x4.ne, v.i32(v128.and, q, 1), 0);
-  const y = v.f32(v128.bitselect, cosine, sine, odd);
+  const y = v.select(odd, cosine, sine);
   const sign = v.i32(v128.and, v.shift(i32x4.shl, q, 30), SIGN);
   return v.i32(v128.xor, y, sign);
 }
@@ -332,5 +330,5 @@ function powEdges(v: Lanes, a: Vec, b: Vec, y: Vec): Vec {
   const complex = v.f32(v128.andnot, negative, whole);
   const real = v.f32(v128.or, v.f32(v128.xor, y, flip), complex);
   const one = v.f32(v128.or, v.f32(eq, a, 1), v.f32(eq, b, 0));
-  return v.f32(v128.bitselect, 1, real, one);
+  return v.select(one, 1, real);
 }

@@ -17,9 +17,10 @@ import type {
 import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Plan } from "../plan/kernel.ts";
-import { encodeModule, FunctionBuilder } from "./assembler.ts";
+import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
+import { encodeModule } from "./module.ts";
 import { ProgramCompiler, tableSize } from "./program.ts";
 
 /** Settings of the wasm backend. */
@@ -56,7 +57,7 @@ class WasmBackend implements Backend {
     bytesPerBuffer: 2 ** 31 - 65536,
     alignment: LINE,
   };
-  #heap: Heap;
+  #heapOrNone: Heap | null;
   #compiler: ProgramCompiler;
   #liveBytes = 0;
   /** Memory that all programs share, as they run one at a time: arena pages and scratch. */
@@ -64,7 +65,7 @@ class WasmBackend implements Backend {
 
   constructor({ relaxed = hasRelaxedSimd(), bytes }: WasmOptions) {
     this.adapter = relaxed ? "wasm: simd, relaxed simd" : "wasm: simd";
-    this.#heap = new Heap(bytes);
+    this.#heapOrNone = new Heap(bytes);
     this.#compiler = new ProgramCompiler(relaxed);
   }
 
@@ -82,6 +83,7 @@ class WasmBackend implements Backend {
   }
 
   free(storage: Storage): void {
+    if (!this.#heapOrNone) return;
     const block = own(storage);
     block.isFreed = true;
     this.#liveBytes -= block.bytes;
@@ -106,20 +108,25 @@ class WasmBackend implements Backend {
     const table = this.#heap.allocate(tableBytes);
     return {
       run: (inputs) => this.#run(planned, inputs, table, offsets, run),
-      dispose: () => this.#heap.free(table, tableBytes),
+      dispose: () => this.#heapOrNone?.free(table, tableBytes),
     };
   }
 
   memory(): BackendMemory {
     return {
       liveBytes: this.#liveBytes,
-      reservedBytes: this.#heap.reservedBytes,
+      reservedBytes: this.#heapOrNone?.reservedBytes ?? 0,
     };
   }
 
   dispose(): void {
-    this.#heap = new Heap(0);
+    this.#heapOrNone = null;
     this.#liveBytes = 0;
+  }
+
+  get #heap(): Heap {
+    invariant(this.#heapOrNone, "the backend is disposed of");
+    return this.#heapOrNone;
   }
 
   #run(
@@ -170,7 +177,7 @@ class WasmBackend implements Backend {
       this.#workspace = { address: this.#heap.allocate(bytes), bytes };
     } catch (error) {
       // Programs that were compiled before still run.
-      old.address = this.#heap.allocate(old.bytes);
+      if (old.bytes > 0) old.address = this.#heap.allocate(old.bytes);
       throw error;
     }
   }

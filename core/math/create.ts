@@ -45,7 +45,7 @@ export function tensor(
     ? { flat: values, shape: [values.length] }
     : flatten(values);
   const shape = options.shape ?? found;
-  checkShape(shape, "make a tensor of");
+  checkShape(shape, "make a tensor of shape");
   if (sizeOf(shape) !== flat.length) {
     throw new ShapeError(
       `Cannot make a tensor of shape [${
@@ -101,7 +101,7 @@ export function full(
   value: number,
   options: DTypeOptions = {},
 ): Tensor {
-  checkShape(shape, "fill");
+  checkShape(shape, "fill shape");
   const dtype = options.dtype ?? "f32";
   return evaluate(() => traced(fill({ shape: [...shape], dtype }, value)));
 }
@@ -121,7 +121,7 @@ export function iota(
   shape: Shape,
   options: DTypeOptions & { readonly axis?: number } = {},
 ): Tensor {
-  checkShape(shape, "iota");
+  checkShape(shape, "make iota of shape");
   const { dtype = "i32", axis = 0 } = options;
   return evaluate(() =>
     traced(bind("iota", [], { shape: [...shape], dtype, axis }))

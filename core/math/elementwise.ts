@@ -51,6 +51,17 @@ function broadcast(op: string, operands: readonly TensorLike[]): Tensor[] {
   );
 }
 
+function expectOneDType(op: string, operands: readonly TensorLike[]): void {
+  const [first, ...rest] = operands.filter((x) => typeof x !== "number");
+  const other = rest.find((x) => x.dtype !== first!.dtype);
+  if (!other) return;
+  throw new DTypeError(
+    `Cannot ${op} ${format(first!)} and ${
+      format(other)
+    }: the dtypes differ; use cast`,
+  );
+}
+
 function checkNumber(op: string, x: number, dtype: DType): number {
   if (dtype !== "f32" && !Number.isInteger(x)) {
     throw new DTypeError(
@@ -80,7 +91,10 @@ function binary(
   y: TensorLike,
   name: string = op,
 ): Tensor {
-  return evaluate(() => apply(op, broadcast(name, [x, y]), {}));
+  return evaluate(() => {
+    expectOneDType(name, [x, y]);
+    return apply(op, broadcast(name, [x, y]), {});
+  });
 }
 
 /** -x. */
@@ -204,9 +218,13 @@ export function trunc(x: Tensor): Tensor {
   return evaluate(() => where(lt(x, 0), ceil(x), floor(x)));
 }
 
-/** 1 / (1 + e⁻ˣ), by tanh so that neither it nor its gradient overflows. */
+/** 1 / (1 + e⁻ˣ), by e^-|x| so that neither it nor its gradient overflows and small values keep their digits. */
 export function sigmoid(x: Tensor): Tensor {
-  return evaluate(() => add(mul(tanh(mul(x, 0.5)), 0.5), 0.5));
+  return evaluate(() => {
+    const below = lt(x, 0);
+    const e = exp(where(below, x, neg(x)));
+    return div(where(below, e, 1), add(e, 1));
+  });
 }
 
 /** log(sigmoid(x)) = -softplus(-x). */
@@ -219,9 +237,9 @@ export function softplus(x: Tensor): Tensor {
   return evaluate(() => add(relu(x), log1p(exp(neg(abs(x))))));
 }
 
-/** max(x, 0); its gradient at 0 is 0. */
+/** max(x, 0); NaN for NaN; its gradient at 0 is 0. */
 export function relu(x: Tensor): Tensor {
-  return evaluate(() => where(gt(x, 0), x, 0));
+  return evaluate(() => where(le(x, 0), 0, x));
 }
 
 /** x where positive, slope · x elsewhere; slope 0.01. */
@@ -345,7 +363,11 @@ export function ne(x: TensorLike, y: TensorLike): Tensor {
 
 /** Whether x > y. */
 export function gt(x: TensorLike, y: TensorLike): Tensor {
-  return binary("lt", y, x, "gt");
+  return evaluate(() => {
+    expectOneDType("gt", [x, y]);
+    const [a, b] = broadcast("gt", [x, y]);
+    return apply("lt", [b!, a!], {});
+  });
 }
 
 /** Whether x ≤ y. */
@@ -383,6 +405,7 @@ export function where(
     );
   }
   return evaluate(() => {
+    expectOneDType("where", [x, y]);
     const dtype = typeof x !== "number"
       ? x.dtype
       : typeof y !== "number"

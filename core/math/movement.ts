@@ -69,7 +69,8 @@ export function transpose(x: Tensor, perm?: Shape): Tensor {
 
 /** Broadcast to a shape by NumPy's rule. */
 export function expand(x: Tensor, shape: Shape): Tensor {
-  if (sameShape(x.shape, shape)) return x;
+  // A tensor of its own also where nothing repeats: whoever disposes of the result keeps x.
+  if (sameShape(x.shape, shape)) return evaluate(() => x);
   const both = broadcastShapes(x.shape, shape);
   if (!both || !sameShape(both, shape)) {
     throw new ShapeError(

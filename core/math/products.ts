@@ -48,7 +48,8 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   return evaluate(() => {
     if (a.shape.length === 1) {
       const out = matmul(reshape(a, [1, k]), b);
-      return reshape(out, out.shape.filter((_, i) => i !== b.shape.length - 2));
+      const row = Math.max(0, b.shape.length - 2);
+      return reshape(out, out.shape.filter((_, i) => i !== row));
     }
     if (b.shape.length === 1) {
       const out = matmul(a, reshape(b, [k, 1]));

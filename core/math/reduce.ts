@@ -12,12 +12,14 @@ import type { AxisOptions, ReduceOptions, Tensor } from "../tensor.ts";
 import { apply, evaluate, traced } from "../trace.ts";
 import { bind } from "../ops.ts";
 import {
+  abs,
   add,
   constant,
   div,
   eq,
   exp,
   log,
+  lt,
   neg,
   not,
   or,
@@ -113,7 +115,7 @@ export function logSumExp(x: Tensor, options: ReduceOptions = {}): Tensor {
 /** The largest element with no gradient, 0 where it is infinite, so that differences from it are never NaN. */
 function finiteMax(x: Tensor, options: ReduceOptions): Tensor {
   const top = stopGradient(max(x, { ...options, keepDims: true }));
-  return where(eq(sub(top, top), 0), top, 0);
+  return where(lt(abs(top), Infinity), top, 0);
 }
 
 /** eˣ / Σ eˣ along an axis, the last by default. */
@@ -128,8 +130,13 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
 
 /** log softmax along an axis, the last by default. */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  expectFloat("take logSoftmax of", x);
   const axis = options.axis ?? -1;
-  return evaluate(() => sub(x, logSumExp(x, { axis, keepDims: true })));
+  return evaluate(() => {
+    // The largest goes first: with it in the sum, large logits would lose the digits of small differences.
+    const shifted = sub(x, finiteMax(x, { axis }));
+    return sub(shifted, log(sum(exp(shifted), { axis, keepDims: true })));
+  });
 }
 
 /** Index of the first largest element along an axis, i32; along the whole of a vector by default. */

@@ -1,0 +1,58 @@
+/**
+ * WebAssembly modules of functions over one imported memory.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { type FunctionCode, valueType } from "./assembler.ts";
+import { ByteWriter } from "./byte_writer.ts";
+
+/** A module that imports its memory as `env.memory` and exports the last function as `run`. */
+export function encodeModule(
+  functions: readonly FunctionCode[],
+): Uint8Array<ArrayBuffer> {
+  const arities = [...new Set(functions.map((f) => f.params))];
+  const out = new ByteWriter();
+  out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+  const section = (id: number, write: (to: ByteWriter) => void) => {
+    const content = new ByteWriter();
+    write(content);
+    out.byte(id);
+    out.sized(content.bytes);
+  };
+  section(1, (types) => {
+    types.unsigned(arities.length);
+    for (const params of arities) {
+      types.byte(0x60);
+      types.sized(new Uint8Array(params).fill(valueType.i32));
+      types.byte(0);
+    }
+  });
+  section(2, (imports) => {
+    imports.byte(1);
+    imports.sized(utf8("env"));
+    imports.sized(utf8("memory"));
+    imports.append([2, 0, 0]);
+  });
+  section(3, (indices) => {
+    indices.unsigned(functions.length);
+    for (const f of functions) indices.unsigned(arities.indexOf(f.params));
+  });
+  section(7, (exports) => {
+    exports.byte(1);
+    exports.sized(utf8("run"));
+    exports.byte(0);
+    exports.unsigned(functions.length - 1);
+  });
+  section(10, (code) => {
+    code.unsigned(functions.length);
+    for (const f of functions) code.sized(f.body);
+  });
+  return out.bytes;
+}
+
+function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}

@@ -1,0 +1,195 @@
+/**
+ * The pointers of a loop nest: affine functions of the loop indices in locals, and the loads and stores through them.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { View } from "../plan/kernel.ts";
+import type { Bound, Local } from "./assembler.ts";
+import type { Lanes, Vec } from "./lanes.ts";
+import { i32, i32x4, v128 } from "./opcodes.ts";
+
+/** A view of a buffer; without a buffer, the value of the view itself. */
+export interface Site {
+  /** Number of the buffer, which is the parameter that holds its address. */
+  readonly buffer: number | null;
+  /** Where in it. */
+  readonly view: View;
+}
+
+/** How many points of the lane axis an iteration takes: `copies` vectors of `width` lanes. */
+export interface Phase {
+  /** 4, or 1 for a point alone. */
+  readonly width: 1 | 4;
+  /** Vectors side by side. */
+  readonly copies: number;
+}
+
+/** A site's address at the current indices; sites that differ in their offsets share it. */
+interface Pointer extends Site {
+  local: Local;
+}
+
+/** All pointers of a nest whose lanes lie along one axis. */
+export class Pointers {
+  /** The phase of the lane axis that code is emitted for. */
+  phase: Phase = { width: 1, copies: 1 };
+  #lanes: Lanes;
+  #lane: number;
+  #pointers: Pointer[] = [];
+
+  /** No pointers yet. */
+  constructor(lanes: Lanes, lane: number) {
+    this.#lanes = lanes;
+    this.#lane = lane;
+  }
+
+  /** Adds a site; all must be added before `start`. */
+  add(site: Site): void {
+    if (!this.#find(site)) this.#pointers.push({ ...site, local: -1 });
+  }
+
+  /** Sets the pointers to index 0 of all axes. */
+  start(): void {
+    const { code } = this.#lanes;
+    for (const pointer of this.#pointers) {
+      const { buffer, view } = pointer;
+      pointer.local = code.local();
+      if (buffer === null) code.const(view.offset);
+      else code.get(buffer).const(4 * view.offset).op(i32.add);
+      code.set(pointer.local);
+    }
+  }
+
+  /** Runs `body` with copies of the pointers that start at an index of an axis and that `advance` moves along it. */
+  along(
+    axis: number,
+    from: Bound,
+    body: (advance: (steps: number) => void) => void,
+  ): void {
+    const { code } = this.#lanes;
+    const moving = this.#pointers.filter((p) => p.view.strides[axis]);
+    const outside = moving.map((p) => p.local);
+    const strideOf = ({ buffer, view }: Site) =>
+      view.strides[axis]! * (buffer === null ? 1 : 4);
+    code.scope(() => {
+      for (const pointer of moving) {
+        code.get(pointer.local);
+        if (from !== 0) {
+          code.push(from).const(strideOf(pointer)).op(i32.mul).op(i32.add);
+        }
+        pointer.local = code.local();
+        code.set(pointer.local);
+      }
+      body((steps) => {
+        for (const p of moving) code.increment(p.local, steps * strideOf(p));
+      });
+    });
+    moving.forEach((pointer, i) => pointer.local = outside[i]!);
+  }
+
+  /** A new local with the address of a site. */
+  address(site: Site): Local {
+    const { code } = this.#lanes;
+    const pointer = this.#get(site);
+    const elements = site.view.offset - pointer.view.offset;
+    const local = code.local();
+    code.get(pointer.local).const(4 * elements).op(i32.add).set(local);
+    return local;
+  }
+
+  /**
+   * Loads the vector of a copy. `offsets` are locals with bytes to add to the address: none, one, or one a lane.
+   */
+  load(site: Site, copy: number, offsets: readonly Local[] = []): Vec {
+    const { code } = this.#lanes;
+    const { stride, at } = this.#reach(site, copy, offsets);
+    const alike = offsets.length < 2;
+    if (this.phase.width === 1 || alike && stride === 0) {
+      code.memory(v128.load32Splat, at(0));
+    } else if (alike && stride === 1) {
+      code.memory(v128.load, at(0));
+    } else {
+      const immediates = [3, 2, 1, 0].map(at);
+      code.memory(v128.load32Zero, immediates[3]!);
+      for (const lane of [1, 2, 3]) {
+        code.memory(v128.load32Lane, immediates[3 - lane]!, lane);
+      }
+    }
+    return this.#lanes.pop();
+  }
+
+  /** Stores the vector of a copy. */
+  store(
+    site: Site,
+    value: Vec,
+    copy: number,
+    offsets: readonly Local[] = [],
+  ): void {
+    const { code } = this.#lanes;
+    const { width } = this.phase;
+    const { stride, at } = this.#reach(site, copy, offsets);
+    if (width === 4 && stride === 1 && offsets.length < 2) {
+      const immediate = at(0);
+      code.get(value.local).memory(v128.store, immediate);
+      return;
+    }
+    for (let lane = 0; lane < width; lane++) {
+      const immediate = at(lane);
+      code.get(value.local).memory(v128.store32Lane, immediate, lane);
+    }
+  }
+
+  /** The integer values of a view in the vector of a copy. */
+  position(view: View, copy: number): Vec {
+    const site = { buffer: null, view };
+    const base = this.#lanes.splat(this.#get(site).local);
+    const { start, stride } = this.#reach(site, copy, []);
+    const isAlone = this.phase.width === 1;
+    const steps = [0, 1, 2, 3].map((i) => start + (isAlone ? 0 : i * stride));
+    if (steps.every((step) => step === 0)) return base;
+    return this.#lanes.i32(i32x4.add, base, this.#lanes.integer(...steps));
+  }
+
+  /** Elements from a pointer to a copy; `at` pushes the address of a lane and gives what is left as an immediate. */
+  #reach(
+    site: Site,
+    copy: number,
+    offsets: readonly Local[],
+  ): { start: number; stride: number; at: (lane: number) => number } {
+    const { code } = this.#lanes;
+    const pointer = this.#get(site);
+    const stride = site.view.strides[this.#lane] ?? 0;
+    const start = site.view.offset - pointer.view.offset +
+      copy * this.phase.width * stride;
+    const at = (lane: number) => {
+      const elements = start + lane * stride;
+      const offset = offsets[offsets.length < 2 ? 0 : lane];
+      code.get(pointer.local);
+      if (offset !== undefined) code.get(offset).op(i32.add);
+      if (elements >= 0) return 4 * elements;
+      code.const(4 * elements).op(i32.add);
+      return 0;
+    };
+    return { start, stride, at };
+  }
+
+  #get(site: Site): Pointer {
+    return this.#find(site)!;
+  }
+
+  #find({ buffer, view }: Site): Pointer | undefined {
+    return this.#pointers.find((p) =>
+      p.buffer === buffer && p.view.offset <= view.offset &&
+      sameStrides(p.view.strides, view.strides)
+    );
+  }
+}
+
+function sameStrides(a: readonly number[], b: readonly number[]): boolean {
+  const rank = Math.max(a.length, b.length);
+  for (let i = 0; i < rank; i++) if ((a[i] ?? 0) !== (b[i] ?? 0)) return false;
+  return true;
+}

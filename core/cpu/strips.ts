@@ -1,0 +1,152 @@
+/**
+ * Products of strips of a left operand with the panels of a right one: c = a·b, or c += a·b unless `isFirst`.
+ *
+ * The sums of a strip with a panel stay in registers. A panel that reaches beyond the right edge goes through a tile.
+ * All strides count bytes; rows of a panel are `kStride` apart, panels `panelStride`.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { type Bound, type FunctionCode, functionOf } from "./assembler.ts";
+import { Lanes } from "./lanes.ts";
+import { f32x4, i32, v128 } from "./opcodes.ts";
+import { PANEL } from "./packing.ts";
+
+/** Bytes of the tile. */
+export const TILE_BYTES = 256;
+
+/** Rows of a strip: sums, a panel's row and an element fill 15 registers; without fused multiply-add, a product too. */
+export function stripRows(relaxed: boolean): number {
+  return relaxed ? 6 : 5;
+}
+
+/**
+ * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order
+ * "rows" those of `a` are contiguous and `aStride` apart; else its columns are.
+ */
+export function strip(
+  rows: number,
+  order: "rows" | "columns",
+  relaxed: boolean,
+): FunctionCode {
+  const { code, parameters } = functionOf(11);
+  const [a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile] =
+    parameters;
+  const v = new Lanes(code, relaxed);
+  const sums = Array.from(
+    { length: rows },
+    () => [v.variable(), v.variable()],
+  );
+  const row = [v.variable(), v.variable()], element = v.variable();
+  const pointers = code.locals(order === "rows" ? rows : 1);
+  const [panel, left, to] = code.locals(3);
+  const zero = v.float(0);
+
+  const step = (u: number) => {
+    row.forEach((x, j) =>
+      code.get(panel).memory(v128.load, 16 * j).set(x.local)
+    );
+    code.add(panel, kStride);
+    sums.forEach((pair, i) => {
+      code.get(pointers[order === "rows" ? i : 0]!);
+      code.memory(v128.load32Splat, 4 * (order === "rows" ? u : i));
+      code.set(element.local);
+      pair.forEach((sum, j) =>
+        code.scope(() => v.assign(sum, v.madd(element, row[j]!, sum)))
+      );
+    });
+    if (order === "columns") code.add(pointers[0]!, aStride);
+  };
+  const steps = (count: number) =>
+    code.while(() => code.get(left).const(count).op(i32.geS), () => {
+      for (let u = 0; u < count; u++) step(u);
+      if (order === "rows") {
+        pointers.forEach((p) => code.increment(p, 4 * count));
+      }
+      code.increment(left, -count);
+    });
+  const storeRows = (stride: Bound, accumulate: boolean) =>
+    sums.forEach((pair, i) => {
+      pair.forEach((sum, j) => {
+        code.get(to);
+        if (accumulate) code.get(to).memory(v128.load, 16 * j);
+        code.get(sum.local);
+        if (accumulate) code.op(f32x4.add);
+        code.memory(v128.store, 16 * j);
+      });
+      if (i < rows - 1) {
+        code.get(to).push(stride).op(i32.add).set(to);
+      }
+    });
+
+  code.doWhile(() => {
+    sums.flat().forEach((sum) => v.assign(sum, zero));
+    pointers.forEach((p, i) => {
+      code.get(i === 0 ? a : pointers[i - 1]!);
+      if (i > 0) code.get(aStride).op(i32.add);
+      code.set(p);
+    });
+    code.get(b).set(panel).get(k).set(left);
+    steps(4);
+    steps(1);
+    code.get(n).const(PANEL).op(i32.geS).if(() => {
+      code.get(c).set(to).get(isFirst);
+      code.if(
+        () => storeRows({ local: cStride }, false),
+        () => storeRows({ local: cStride }, true),
+      );
+    }, () => {
+      code.get(tile).set(to);
+      storeRows(4 * PANEL, false);
+      copyEdge();
+    });
+    code.add(b, panelStride);
+    code.increment(c, 4 * PANEL).increment(n, -PANEL);
+  }, () => code.get(n).const(0).op(i32.gtS));
+  return code.finish();
+
+  /** Copies or adds `n` columns of the tile. */
+  function copyEdge(): void {
+    const [from, at] = code.locals(2);
+    for (let i = 0; i < rows; i++) {
+      code.get(tile).const(4 * PANEL * i).op(i32.add).set(from);
+      code.get(c).get(cStride).const(i).op(i32.mul).op(i32.add).set(at);
+      code.get(n).set(left);
+      code.doWhile(() => {
+        code.get(from).memory(v128.load32Zero).set(element.local);
+        code.get(isFirst).op(i32.eqz).if(() => {
+          code.get(at).memory(v128.load32Zero).get(element.local);
+          code.op(f32x4.add).set(element.local);
+        });
+        code.get(at, element.local).memory(v128.store32Lane, 0, 0);
+        code.increment(from, 4).increment(at, 4).increment(left, -1);
+      }, () => code.get(left));
+    }
+  }
+}
+
+/**
+ * `(a, aStride, aStep, b, kStride, panelStride, c, cStride, m, n, k, isFirst, tile)`: all strips of a block, `aStep`
+ * bytes apart. Strips of i rows, up to `most`, are function `first + i - 1`.
+ */
+export function allStrips(most: number, first: number): FunctionCode {
+  const { code, parameters } = functionOf(13);
+  const [a, aStride, aStep, b, kStride, panelStride, c, cStride, m, ...rest] =
+    parameters;
+  const call = (rows: number) => {
+    code.get(a, aStride, b, kStride, panelStride, c, cStride, ...rest);
+    code.call(first + rows - 1);
+  };
+  code.while(() => code.get(m).const(most).op(i32.geS), () => {
+    call(most);
+    code.add(a, aStep);
+    code.get(c, cStride).const(most).op(i32.mul).op(i32.add).set(c);
+    code.increment(m, -most);
+  });
+  for (let rows = 1; rows < most; rows++) {
+    code.get(m).const(rows).op(i32.eq).if(() => call(rows));
+  }
+  return code.finish();
+}

@@ -1,0 +1,103 @@
+/**
+ * Training as the commands run it: progress on the terminal, and metrics in a file.
+ *
+ * @module
+ */
+
+import { arange, type Tree } from "../../core/mod.ts";
+import type { Schedule } from "../../nn/optim/mod.ts";
+import { showProgress, type Standing } from "./progress.ts";
+import type { Terminal } from "./terminal.ts";
+import { train, type TrainOptions } from "./train.ts";
+
+/** A file of JSON lines, begun anew. */
+export class Metrics implements Disposable {
+  readonly #file: Deno.FsFile;
+
+  constructor(path: string) {
+    this.#file = Deno.openSync(path, {
+      write: true,
+      create: true,
+      truncate: true,
+    });
+  }
+
+  /** Writes a line. */
+  write(record: Readonly<Record<string, number>>): void {
+    const bytes = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
+    for (let at = 0; at < bytes.length;) {
+      at += this.#file.writeSync(bytes.subarray(at));
+    }
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}
+
+/** What a session needs beside the training itself. */
+export interface SessionOptions<P extends Tree>
+  extends Omit<TrainOptions<P>, "onStep"> {
+  /** Learning rates, for the record. */
+  readonly schedule: Schedule;
+  /** Steps between two lines of the record. */
+  readonly logEvery: number;
+  /** Where the record goes. */
+  readonly metrics: Metrics;
+  /** Where progress is shown. */
+  readonly terminal: Terminal;
+}
+
+/** Trains, shows progress and keeps the record. A logged loss is the mean since the line before. */
+export async function runSession<P extends Tree>(
+  params: P,
+  options: SessionOptions<P>,
+): Promise<{ readonly params: P; readonly steps: number }> {
+  const { schedule, steps, logEvery, metrics, terminal } = options;
+  const rates = await ratesOf(schedule, steps);
+  using progress = showProgress(terminal);
+  const start = performance.now();
+  const window = { loss: 0, steps: 0 };
+  // The first step compiles: the speed is that of the others.
+  const pace = { since: start, tokens: 0 };
+  return await train(params, {
+    ...options,
+    onStep: ({ step, loss, tokens }) => {
+      window.loss += loss;
+      window.steps++;
+      pace.tokens += tokens;
+      const now = performance.now();
+      const standing: Standing = {
+        step,
+        steps,
+        loss: window.loss / window.steps,
+        lr: rates[step - 1]!,
+        tokensPerSecond: pace.tokens / ((now - pace.since) / 1000),
+        seconds: (now - start) / 1000,
+      };
+      if (step === 1) Object.assign(pace, { since: now, tokens: 0 });
+      progress.step(standing);
+      if (step % logEvery !== 0 && step !== steps) return;
+      progress.log(standing);
+      metrics.write({
+        step,
+        loss: standing.loss,
+        lr: standing.lr,
+        tokensPerSecond: Math.round(standing.tokensPerSecond),
+        seconds: Number(standing.seconds.toFixed(3)),
+      });
+      Object.assign(window, { loss: 0, steps: 0 });
+    },
+  });
+}
+
+/** The rate of each step. A schedule is elementwise, so one read brings them all. */
+async function ratesOf(
+  schedule: Schedule,
+  steps: number,
+): Promise<ArrayLike<number>> {
+  using counts = arange(steps);
+  using rates = schedule(counts);
+  return await rates.data();
+}

@@ -1,0 +1,136 @@
+/**
+ * The WebGPU backend: storages on a device, and plans compiled to programs of compute shaders.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type {
+  Backend,
+  BackendMemory,
+  Executable,
+  Graph,
+  Limits,
+  Storage,
+} from "../core/backend.ts";
+import { type Data, type DType, toData } from "../core/dtype.ts";
+import { DeviceError } from "../core/errors.ts";
+import type { Plan } from "../core/plan/kernel.ts";
+import { Arena } from "./arena.ts";
+import { Batch } from "./batch.ts";
+import { alignment, Buffers, GpuStorage } from "./buffers.ts";
+import type { Device } from "./device.ts";
+import { GpuProgram, type Machine } from "./executor.ts";
+import { Pipelines } from "./pipelines.ts";
+import { Readback } from "./readback.ts";
+import type { Schedule } from "./schedule.ts";
+
+/** A backend on a WebGPU device. */
+export class WebGpuBackend implements Backend {
+  readonly name = "webgpu";
+  readonly precision = "f32";
+  readonly adapter: string;
+  readonly limits: Limits;
+  readonly #machine: Machine;
+  readonly #readback: Readback;
+
+  /** Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it. */
+  constructor(device: Device, schedule: Schedule, budget: number) {
+    const { gpu, description } = device;
+    const batch = new Batch(gpu);
+    const buffers = new Buffers(gpu, batch, description, budget);
+    this.adapter = description;
+    this.limits = {
+      buffersPerKernel: 8,
+      bytesPerBuffer: gpu.limits.maxStorageBufferBindingSize,
+      alignment,
+    };
+    this.#machine = {
+      device,
+      schedule,
+      batch,
+      buffers,
+      arena: new Arena(buffers),
+      pipelines: new Pipelines(device),
+    };
+    this.#readback = new Readback(device, batch, buffers);
+  }
+
+  upload(data: Data, dtype: DType): GpuStorage {
+    const { device, batch, buffers } = this.#machine;
+    device.check();
+    const words = toWords(data, dtype);
+    const storage = buffers.take(words.byteLength);
+    // Queue writes overtake what is recorded but not submitted, which may still use the buffer.
+    if (storage.block.freedAt === batch.number) batch.flush();
+    // Deno aborts the process on an empty write.
+    if (words.byteLength > 0) {
+      device.gpu.queue.writeBuffer(storage.block.buffer, 0, words);
+    }
+    return storage;
+  }
+
+  async download(storage: Storage, dtype: DType, size: number): Promise<Data> {
+    const { device } = this.#machine;
+    device.check();
+    const bytes = size === 0
+      ? new ArrayBuffer(0)
+      : await this.#readback.read(own(storage), 4 * size);
+    await device.settled();
+    return fromWords(bytes, dtype);
+  }
+
+  free(storage: Storage): void {
+    this.#machine.buffers.give(own(storage));
+  }
+
+  compile(
+    _graph: Graph,
+    _donated: readonly boolean[],
+    plan: () => Plan,
+  ): Executable {
+    this.#machine.device.check();
+    return new GpuProgram(this.#machine, plan());
+  }
+
+  memory(): BackendMemory {
+    const { liveBytes, reservedBytes } = this.#machine.buffers;
+    return { liveBytes, reservedBytes };
+  }
+
+  dispose(): void {
+    const { device, batch, buffers } = this.#machine;
+    batch.flush();
+    buffers.dispose();
+    device.dispose();
+  }
+}
+
+/** A storage of this kind of backend. */
+function own(storage: Storage): GpuStorage {
+  if (storage instanceof GpuStorage) return storage;
+  throw new DeviceError("A tensor of another backend was passed to WebGPU");
+}
+
+/** Elements as words of four bytes in memory that is not shared, which queues may not take. */
+function toWords(data: Data, dtype: DType): Uint8Array<ArrayBuffer> {
+  const words = dtype === "bool" ? Uint32Array.from(data) : toData(data, dtype);
+  const { buffer, byteOffset, byteLength } = words;
+  return buffer instanceof ArrayBuffer
+    ? new Uint8Array(buffer, byteOffset, byteLength)
+    : new Uint8Array(words.slice().buffer as ArrayBuffer);
+}
+
+function fromWords(bytes: ArrayBuffer, dtype: DType): Data {
+  switch (dtype) {
+    case "f32":
+      return new Float32Array(bytes);
+    case "i32":
+      return new Int32Array(bytes);
+    case "u32":
+      return new Uint32Array(bytes);
+    case "bool":
+      return Uint8Array.from(new Uint32Array(bytes));
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * Expressions of kernels as statements.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { DType } from "../core/dtype.ts";
+import type { Expr, Output, View } from "../core/plan/kernel.ts";
+import { atWidth, type FunctionName, type Width } from "./functions.ts";
+import {
+  call,
+  constant,
+  convert,
+  hiddenConstant,
+  smallPower,
+  typeName,
+} from "./scalar.ts";
+import { affine, type Shader } from "./shader.ts";
+
+/** Where a block evaluates. */
+export interface Point {
+  /** Names of the loop indices. */
+  readonly index: readonly string[];
+  /** The axis of which the block takes four neighbours at once, and whose index counts such groups; or null. */
+  readonly lanes: number | null;
+  /** The name of what a reduction has computed. */
+  readonly acc?: string;
+}
+
+/** Statements that evaluate expressions at one point of a loop, or at four neighbours along an axis. */
+export class Block {
+  readonly #lines: string[] = [];
+  readonly #values = new Map<Expr, string>();
+  readonly #names = new Map<string, string>();
+  readonly #width: Width;
+
+  /** Evaluates at `point`; `prefix` keeps names apart from those of other blocks. */
+  constructor(
+    readonly shader: Shader,
+    readonly point: Point,
+    readonly prefix = "t",
+  ) {
+    this.#width = point.lanes === null ? 1 : 4;
+  }
+
+  /** The statements so far. */
+  toString(): string {
+    return this.#lines.join("\n");
+  }
+
+  /** Evaluates an expression: its name. */
+  value(expr: Expr): string {
+    let name = this.#values.get(expr);
+    if (name === undefined) {
+      const text = this.#text(expr);
+      name = expr.kind === "const" || expr.kind === "acc"
+        ? text
+        : this.#let(text);
+      this.#values.set(expr, name);
+    }
+    return name;
+  }
+
+  /** Evaluates outputs, then stores them: one may be loaded from where another goes. */
+  store(outputs: readonly Output[]): void {
+    outputs.forEach(({ expr }) => this.value(expr));
+    outputs.forEach((output) => this.#store(output));
+  }
+
+  #store({ buffer, view, expr }: Output): void {
+    const value = this.value(expr);
+    const word = expr.dtype === "bool"
+      ? this.#let(this.#fit(`select(U(0u), U(1u), ${value})`))
+      : value;
+    const name = this.shader.buffer(buffer);
+    if (this.#width === 1) {
+      this.#lines.push(`${name}[${this.#address(view)}] = ${word};`);
+    } else if (this.shader.vectors.has(buffer)) {
+      this.#lines.push(`${name}[${this.#vectorAddress(view)}] = ${word};`);
+    } else {
+      this.#lanes(view).forEach((address, i) => {
+        this.#lines.push(`${name}[${address}] = ${word}[${i}];`);
+      });
+    }
+  }
+
+  /** Adds to elements of a buffer, one after another, at `view + stride · clamp(index, 0, size - 1)`. */
+  scatter(
+    buffer: number,
+    view: View,
+    index: Expr,
+    stride: number,
+    size: number,
+    source: Expr,
+  ): void {
+    const name = this.shader.buffer(buffer);
+    const added = this.value(source);
+    this.#gathered(view, index, stride, size).forEach((address, i) => {
+      const value = this.#width === 1 ? added : `${added}[${i}]`;
+      this.#lines.push(`${name}[${address}] += ${value};`);
+    });
+  }
+
+  #let(text: string): string {
+    let name = this.#names.get(text);
+    if (name === undefined) {
+      name = `${this.prefix}${this.#names.size}`;
+      this.#names.set(text, name);
+      this.#lines.push(`let ${name} = ${text};`);
+    }
+    return name;
+  }
+
+  #fit(text: string): string {
+    return atWidth(text, this.#width);
+  }
+
+  #type(dtype: DType): string {
+    return typeName(dtype, this.#width);
+  }
+
+  #address({ offset, strides }: View): string {
+    return this.#let(affine(
+      offset,
+      strides.map((s, axis) => axis === this.point.lanes ? 4 * s : s),
+      this.point.index,
+    ));
+  }
+
+  #vectorAddress({ offset, strides }: View): string {
+    return this.#let(affine(
+      offset / 4,
+      strides.map((s, axis) => axis === this.point.lanes ? s : s / 4),
+      this.point.index,
+    ));
+  }
+
+  /** Addresses of the four points, or of the one. */
+  #lanes(view: View): string[] {
+    const first = this.#address(view);
+    if (this.point.lanes === null) return [first];
+    const step = view.strides[this.point.lanes]!;
+    return [0, 1, 2, 3].map((i) => affine(0, [1, i * step], [first, "1u"]));
+  }
+
+  #gathered(view: View, index: Expr, stride: number, size: number): string[] {
+    const type = this.#type(index.dtype);
+    const last = Math.max(size - 1, 0);
+    const clamped = this.#let(
+      `clamp(${this.value(index)}, ${type}(0), ${type}(${last}))`,
+    );
+    return this.#lanes(view).map((address, i) => {
+      const at = this.#width === 1 ? clamped : `${clamped}[${i}]`;
+      return affine(0, [1, stride], [address, `u32(${at})`]);
+    });
+  }
+
+  #load(buffer: number, dtype: DType, addresses: readonly string[]): string {
+    const name = this.shader.buffer(buffer);
+    const words = addresses.map((address) => `${name}[${address}]`).join(", ");
+    if (dtype === "bool") return this.#fit(`(U(${words}) != U(0u))`);
+    return this.#width === 1 ? words : `${this.#type(dtype)}(${words})`;
+  }
+
+  #text(expr: Expr): string {
+    switch (expr.kind) {
+      case "load": {
+        const { buffer, view, dtype } = expr;
+        if (this.shader.vectors.has(buffer)) {
+          return this.#load(buffer, dtype, [this.#vectorAddress(view)]);
+        }
+        return this.#load(
+          buffer,
+          dtype,
+          this.point.lanes === null || view.strides[this.point.lanes] === 0
+            ? [this.#address(view)]
+            : this.#lanes(view),
+        );
+      }
+      case "gather": {
+        const { buffer, view, stride, size, dtype } = expr;
+        const addresses = this.#gathered(view, expr.index, stride, size);
+        return this.#load(buffer, dtype, addresses);
+      }
+      case "const":
+        return constant(expr.value, expr.dtype, this.#width);
+      case "index": {
+        const step = this.point.lanes === null
+          ? 0
+          : expr.view.strides[this.point.lanes]!;
+        const first = this.#address(expr.view);
+        const steps = [0, 1, 2, 3].map((i) => `${(i * step) >>> 0}u`);
+        const counted = this.point.lanes === null
+          ? first
+          : `(vec4u(${first}) + vec4u(${steps.join(", ")}))`;
+        const signed = this.#fit(`bitcast<I>(${counted})`);
+        return this.#convert(signed, "i32", expr.dtype);
+      }
+      case "acc":
+        return this.point.acc ?? "";
+      case "cast":
+        return this.#convert(this.value(expr.arg), expr.arg.dtype, expr.dtype);
+      case "call":
+        return this.#call(expr);
+    }
+  }
+
+  #call({ op, args, dtype }: Extract<Expr, { kind: "call" }>): string {
+    const [base, exponent] = args;
+    if (op === "pow" && exponent!.kind === "const" && base!.kind !== "const") {
+      const text = smallPower(this.value(base!), exponent!.value);
+      if (text !== null) return text;
+    }
+    const known = args.every(({ kind }) => kind === "const");
+    const operands = args.map((arg) =>
+      known && arg.kind === "const"
+        ? hiddenConstant(arg.value, arg.dtype, this.#width)
+        : this.value(arg)
+    );
+    // Of a selection the condition comes first.
+    return call(op, operands, args.at(-1)?.dtype ?? dtype, this.#library);
+  }
+
+  #convert(value: string, from: DType, to: DType): string {
+    return convert(value, from, to, this.#width, this.#library);
+  }
+
+  readonly #library = (name: FunctionName): string =>
+    this.shader.call(name, this.#width);
+}

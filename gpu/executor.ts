@@ -1,0 +1,184 @@
+/**
+ * Programs: the dispatches of a plan with their pipelines, and the bindings of each to the storages of a run.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { bytesPerElement, type Executable } from "../core/backend.ts";
+import { DeviceError } from "../core/errors.ts";
+import type { Place, Plan } from "../core/plan/kernel.ts";
+import type { Arena } from "./arena.ts";
+import type { Batch } from "./batch.ts";
+import {
+  type Buffers,
+  formatBytes,
+  type GpuStorage,
+  roundUp,
+} from "./buffers.ts";
+import type { Device } from "./device.ts";
+import { type Dispatch, lower } from "./lower.ts";
+import type { Pipeline, Pipelines } from "./pipelines.ts";
+import type { Schedule } from "./schedule.ts";
+import { scratchPage } from "./stages.ts";
+
+/** What programs run on. */
+export interface Machine {
+  /** The device. */
+  readonly device: Device;
+  /** How kernels are laid out on it. */
+  readonly schedule: Schedule;
+  /** Where work is recorded. */
+  readonly batch: Batch;
+  /** Where storages come from. */
+  readonly buffers: Buffers;
+  /** Where intermediate values live. */
+  readonly arena: Arena;
+  /** Where pipelines are kept. */
+  readonly pipelines: Pipelines;
+}
+
+/** A planned program. */
+export class GpuProgram implements Executable {
+  readonly #machine: Machine;
+  readonly #plan: Plan;
+  readonly #steps: readonly BoundDispatch[];
+  readonly #pages: readonly number[];
+
+  /** Makes the pipelines of a plan. */
+  constructor(machine: Machine, plan: Plan) {
+    const { pipelines, schedule } = machine;
+    const dispatches = plan.steps.flatMap((step) => lower(step, schedule));
+    this.#machine = machine;
+    this.#plan = plan;
+    this.#steps = dispatches.map((dispatch) =>
+      new BoundDispatch(
+        dispatch,
+        pipelines.get(dispatch.code, dispatch.writable),
+      )
+    );
+    this.#pages = [scratchBytes(dispatches), ...plan.pages];
+  }
+
+  run(inputs: readonly GpuStorage[]): GpuStorage[] {
+    const { device, batch, buffers, arena } = this.#machine;
+    device.check();
+    arena.reserve(this.#pages);
+    const outputs = this.#outputs(inputs);
+    for (const step of this.#steps) {
+      const group = step.bind(this.#machine, inputs, outputs);
+      const { workgroups, work } = step.dispatch;
+      batch.dispatch(step.pipeline.pipeline, group, workgroups, work);
+    }
+    for (const index of this.#plan.freed) buffers.give(inputs[index]!);
+    return outputs;
+  }
+
+  #outputs(inputs: readonly GpuStorage[]): GpuStorage[] {
+    const { buffers } = this.#machine;
+    const taken: GpuStorage[] = [];
+    try {
+      return this.#plan.outputs.map((source) => {
+        if (source.kind === "input") return inputs[source.index]!;
+        const bytes = source.size * bytesPerElement(source.dtype);
+        const storage = buffers.take(bytes);
+        taken.push(storage);
+        return storage;
+      });
+    } catch (error) {
+      // The budget does not reach: what was donated is not touched yet.
+      taken.forEach((storage) => buffers.give(storage));
+      throw error;
+    }
+  }
+
+  dispose(): void {
+    this.#machine.arena.release(this.#pages);
+  }
+}
+
+// Donation and the pool make inputs alternate between a few storages.
+const mostGroups = 16;
+
+/** A dispatch and the bind groups it has run with. */
+class BoundDispatch {
+  readonly #groups = new Map<string, GPUBindGroup>();
+  /** Places outside the arena. */
+  readonly #outside: readonly Exclude<Place, { kind: "arena" }>[];
+  #version = -1;
+
+  constructor(readonly dispatch: Dispatch, readonly pipeline: Pipeline) {
+    this.#outside = dispatch.places.filter((place) => place.kind !== "arena");
+  }
+
+  /** The bind group for the storages of a run. */
+  bind(
+    machine: Machine,
+    inputs: readonly GpuStorage[],
+    outputs: readonly GpuStorage[],
+  ): GPUBindGroup {
+    if (this.#version !== machine.arena.version) {
+      this.#version = machine.arena.version;
+      this.#groups.clear();
+    }
+    let key = "";
+    for (const { kind, index } of this.#outside) {
+      key += (kind === "input" ? inputs : outputs)[index]!.block.id + " ";
+    }
+    let group = this.#groups.get(key);
+    if (!group) {
+      group = this.#create(machine, inputs, outputs);
+      if (this.#groups.size === mostGroups) {
+        this.#groups.delete(this.#groups.keys().next().value!);
+      }
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  #create(
+    { device, arena }: Machine,
+    inputs: readonly GpuStorage[],
+    outputs: readonly GpuStorage[],
+  ): GPUBindGroup {
+    const most = device.gpu.limits.maxStorageBufferBindingSize;
+    const resource = (place: Place): GPUBufferBinding => {
+      const storage = place.kind === "input"
+        ? inputs[place.index]!
+        : place.kind === "output"
+        ? outputs[place.index]!
+        : null;
+      const bytes = place.kind === "arena" ? place.bytes : storage!.bytes;
+      // Whole vectors, and no binding may be empty.
+      const size = roundUp(bytes, 16);
+      if (size > most) {
+        throw new DeviceError(
+          `Cannot bind ${formatBytes(bytes)} on ${device.description}: ` +
+            `a kernel reaches at most ${formatBytes(most)} of a tensor`,
+        );
+      }
+      return place.kind === "arena"
+        ? { buffer: arena.page(place.page + 1), offset: place.offset, size }
+        : { buffer: storage!.block.buffer, offset: 0, size };
+    };
+    return device.gpu.createBindGroup({
+      layout: this.pipeline.layout,
+      entries: this.dispatch.places.map((place, binding) => ({
+        binding,
+        resource: resource(place),
+      })),
+    });
+  }
+}
+
+/** Bytes of the page that comes before those of the plan. */
+function scratchBytes(dispatches: readonly Dispatch[]): number {
+  const places = dispatches.flatMap((dispatch) => dispatch.places);
+  return Math.max(
+    0,
+    ...places.map((place) =>
+      place.kind === "arena" && place.page === scratchPage ? place.bytes : 0
+    ),
+  );
+}

@@ -1,0 +1,151 @@
+/**
+ * Shaders under construction, and the addresses in them.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { DType } from "../core/dtype.ts";
+import { invariant } from "../core/errors.ts";
+import type { View } from "../core/plan/kernel.ts";
+import type { Shape } from "../core/shape.ts";
+import type { Access } from "./expr.ts";
+import { type FunctionName, functionTexts, type Width } from "./functions.ts";
+import { typeName } from "./scalar.ts";
+
+/** A compute shader, and what to run it on. */
+export interface Program {
+  /** WGSL text, all sizes baked in. */
+  readonly code: string;
+  /** The buffer of the kernel at each binding. */
+  readonly buffers: readonly number[];
+  /** Number of workgroups. */
+  readonly workgroups: number;
+}
+
+/** The most workgroups on one axis of a dispatch that every device allows. */
+export const maxWorkgroups = 65535;
+
+/** Whether neighbours along `axis` stand at multiples of four elements, four in a row. */
+export function isVector(view: View | null, axis: number): boolean {
+  return view !== null && view.strides[axis] === 1 && view.offset % 4 === 0 &&
+    view.strides.every((stride, i) => i === axis || stride % 4 === 0);
+}
+
+/** Buffers all of whose accesses are aligned vectors along an axis. */
+export function vectorBuffers(
+  accesses: readonly Access[],
+  axis: number,
+): Set<number> {
+  const vectors = new Set(accesses.map(({ buffer }) => buffer));
+  for (const { buffer, view } of accesses) {
+    if (!isVector(view, axis)) vectors.delete(buffer);
+  }
+  return vectors;
+}
+
+/** A shader under construction: its buffers and functions. */
+export class Shader {
+  readonly #bindings: number[] = [];
+  readonly #functions = {
+    1: new Set<FunctionName>(),
+    4: new Set<FunctionName>(),
+  };
+  readonly #texts: string[] = [];
+
+  /** Buffers in `vectors` are declared as arrays of vectors of four. */
+  constructor(
+    readonly dtypes: readonly DType[],
+    readonly writable: readonly boolean[],
+    readonly vectors: ReadonlySet<number>,
+  ) {}
+
+  /** The name of a buffer of the kernel. */
+  buffer(buffer: number): string {
+    if (!this.#bindings.includes(buffer)) this.#bindings.push(buffer);
+    return `b${buffer}`;
+  }
+
+  /** The name of a library function at a width. */
+  call(name: FunctionName, width: Width): string {
+    this.#functions[width].add(name);
+    return `${name}_${width}`;
+  }
+
+  /** Adds a declaration at module scope. */
+  declare(text: string): void {
+    this.#texts.push(text);
+  }
+
+  /**
+   * The whole program. `body` sees `group`, the number of the workgroup, and `lane`, the number of the invocation
+   * in it.
+   */
+  finish(workgroups: number, lanes: number, body: string): Program {
+    const [x, y] = dispatchSize(workgroups);
+    invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
+    const declarations = this.#bindings.map((buffer, binding) => {
+      const access = this.writable[buffer] ? "read_write" : "read";
+      const dtype = this.dtypes[buffer]!;
+      const width = this.vectors.has(buffer) ? 4 : 1;
+      const element = typeName(dtype === "bool" ? "u32" : dtype, width);
+      return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
+    });
+    const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
+    const code = [
+      ...declarations,
+      "fn word(bits: u32) -> u32 { return bits; }",
+      ...functionTexts(this.#functions[1], 1),
+      ...functionTexts(this.#functions[4], 4),
+      ...this.#texts,
+      `@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+let group = ${group};`,
+      ...(y === 1 ? [] : [`if (group >= ${workgroups}u) { return; }`]),
+      body,
+      "}",
+    ].join("\n");
+    return { code, buffers: this.#bindings, workgroups };
+  }
+}
+
+/** Numbers of workgroups on the two axes of a dispatch. */
+export function dispatchSize(workgroups: number): [x: number, y: number] {
+  const x = Math.min(workgroups, maxWorkgroups);
+  return [x, Math.ceil(workgroups / x)];
+}
+
+/** The sum of a constant and multiples of indices, in wrapping arithmetic. */
+export function affine(
+  offset: number,
+  strides: readonly number[],
+  index: readonly string[],
+): string {
+  let text = offset === 0 ? "" : `${offset >>> 0}u`;
+  strides.forEach((stride, axis) => {
+    if (stride === 0) return;
+    const size = Math.abs(stride);
+    const term = size === 1 ? index[axis]! : `${index[axis]} * ${size}u`;
+    if (stride < 0) text = `${text || "0u"} - ${term}`;
+    else text = text ? `${text} + ${term}` : term;
+  });
+  return text || "0u";
+}
+
+/** Statements that split a number into indices over a shape, the last axis fastest. */
+export function splitIndex(
+  value: string,
+  shape: Shape,
+  index: readonly string[],
+): string {
+  let below = 1;
+  const lines: string[] = [];
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const quotient = below === 1 ? value : `${value} / ${below}u`;
+    const text = axis === 0 ? quotient : `(${quotient}) % ${shape[axis]}u`;
+    lines.push(`let ${index[axis]} = ${text};`);
+    below *= shape[axis]!;
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,35 @@
+/**
+ * Training data: examples from files, rows of token ids, batches, and the training of a tokenizer.
+ *
+ * @module
+ */
+
+export {
+  type Batch,
+  orderedBatches,
+  shuffledBatches,
+  type ShuffleOptions,
+} from "./batches.ts";
+export { type Bpe, type BpeOptions, trainBpe } from "./bpe.ts";
+export {
+  type Example,
+  type ExampleFormat,
+  exampleFormat,
+  parseExamples,
+} from "./examples.ts";
+export { type Dataset, readDataset, readExamples } from "./read.ts";
+export {
+  promptIds,
+  type Row,
+  rowLengths,
+  type RowOptions,
+  type Rows,
+  type RowTokenizer,
+  toRows,
+} from "./rows.ts";
+export { holdOut } from "./split.ts";
+export {
+  type Json,
+  tokenizerConfigJson,
+  tokenizerJson,
+} from "./tokenizer_json.ts";

@@ -1,0 +1,162 @@
+import fc from "fast-check";
+import type { Backend } from "../../../core/backend.ts";
+import type { Expr, MatmulKernel, View } from "../../../core/plan/kernel.ts";
+import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
+import {
+  assertClose,
+  backends,
+  call,
+  load,
+  noise,
+  runKernel,
+  simulate,
+  whole,
+} from "./support.ts";
+
+const acc: Expr = { kind: "acc", dtype: "f32" };
+const sizes = fc.constantFrom(0, 1, 2, 3, 5, 6, 7, 8, 13, 17, 64);
+const batches = fc.array(fc.constantFrom(1, 2, 3), { maxLength: 2 });
+const layouts = fc.constantFrom("plain", "transposed", "spread", "repeated");
+
+/** How a matrix of a batch lies: rows or columns contiguous, neither, or one matrix for the whole batch. */
+function layOut(
+  shape: Shape,
+  layout: "plain" | "transposed" | "spread" | "repeated",
+): { view: View; size: number } {
+  const [rows, columns] = shape.slice(-2) as [number, number];
+  const batch = shape.slice(0, -2);
+  const matrix = layout === "transposed"
+    ? [1, rows]
+    : layout === "spread"
+    ? [2 * columns, 2]
+    : [columns, 1];
+  const size = rows * columns * (layout === "spread" ? 2 : 1);
+  const outer = stridesOf(batch).map((s) =>
+    layout === "repeated" ? 0 : s * size
+  );
+  return {
+    view: { offset: 0, strides: [...outer, ...matrix] },
+    size: size * sizeOf(batch),
+  };
+}
+
+for (const [name, backend] of Object.entries(backends)) {
+  Deno.test(`products of any sizes and layouts equal loops, ${name}`, async () => {
+    const property = fc.asyncProperty(
+      batches,
+      fc.tuple(sizes, sizes, sizes),
+      fc.tuple(layouts, layouts, layouts.filter((l) => l !== "repeated")),
+      fc.nat(3),
+      async (batch, [m, n, k], [inA, inB, inC], epilogue) => {
+        const shape = [...batch, m, n];
+        const a = layOut([...batch, m, k], inA);
+        const b = layOut([...batch, k, n], inB);
+        const c = layOut(shape, inC);
+        const bias = load(3, {
+          offset: 0,
+          strides: shape.map((_, i) => i === shape.length - 1 ? 1 : 0),
+        });
+        const exprs = [
+          acc,
+          call("maximum", [call("add", [acc, bias]), {
+            kind: "const",
+            value: 0,
+            dtype: "f32",
+          }]),
+          call("mul", [acc, acc]),
+          call("add", [acc, load(4, whole(shape))]),
+        ] as const;
+        const outputs = [{ buffer: 2, view: c.view, expr: exprs[epilogue]! }];
+        if (epilogue === 2) {
+          outputs.push({ buffer: 5, view: whole(shape), expr: acc });
+        }
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: { buffer: 0, view: a.view },
+          b: { buffer: 1, view: b.view },
+          outputs,
+        };
+        await check(backend, kernel, [
+          a.size,
+          b.size,
+          c.size,
+          n,
+          sizeOf(shape),
+          sizeOf(shape),
+        ]);
+      },
+    );
+    await fc.assert(property, { numRuns: 150 });
+  });
+
+  Deno.test(`products larger than a block equal loops, ${name}`, async () => {
+    for (
+      const [m, n, k] of [[70, 30, 600], [130, 530, 20], [7, 1040, 300], [
+        1,
+        64,
+        700,
+      ], [200, 1, 300]] as const
+    ) {
+      for (
+        const [inA, inB] of [["plain", "plain"], ["transposed", "transposed"], [
+          "spread",
+          "plain",
+        ]] as const
+      ) {
+        const a = layOut([m, k], inA), b = layOut([k, n], inB);
+        await check(backend, {
+          kind: "matmul",
+          shape: [m, n],
+          k,
+          a: { buffer: 0, view: a.view },
+          b: { buffer: 1, view: b.view },
+          outputs: [{
+            buffer: 2,
+            view: whole([m, n]),
+            expr: call("add", [acc, acc]),
+          }],
+        }, [a.size, b.size, m * n]);
+      }
+    }
+  });
+
+  Deno.test(`operands may be parts of one buffer, ${name}`, async () => {
+    const [batch, time, heads, size] = [2, 9, 3, 8];
+    // Queries, keys and values side by side, as one product computes them.
+    const row = 3 * heads * size;
+    const head = (part: number, isTransposed = false): View => ({
+      offset: part * heads * size,
+      strides: [
+        time * row,
+        size,
+        ...isTransposed ? [1, row] : [row, 1],
+      ],
+    });
+    const shape = [batch, heads, time, time];
+    await check(backend, {
+      kind: "matmul",
+      shape,
+      k: size,
+      a: { buffer: 0, view: head(0) },
+      b: { buffer: 0, view: head(1, true) },
+      outputs: [{ buffer: 1, view: whole(shape), expr: acc }],
+    }, [batch * time * row, batch * heads * time * time]);
+  });
+}
+
+async function check(
+  backend: Backend,
+  kernel: MatmulKernel,
+  counts: readonly number[],
+): Promise<void> {
+  const buffers = counts.map((count, i) => ({
+    dtype: "f32" as const,
+    data: noise(count, i + 1),
+  }));
+  const actual = await runKernel(backend, kernel, buffers);
+  const expected = simulate(kernel, buffers);
+  const scale = Math.sqrt(kernel.k) + 1;
+  actual.forEach((x, i) => assertClose(x, expected[i]!, 2e-6, scale));
+}

@@ -1,0 +1,274 @@
+/**
+ * Plans by hand, run on the wasm backend and by naive loops.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import type { Backend } from "../../../core/backend.ts";
+import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import type { Data, DType } from "../../../core/dtype.ts";
+import type {
+  Expr,
+  Kernel,
+  Output,
+  Plan,
+  View,
+} from "../../../core/plan/kernel.ts";
+import { type Shape, stridesOf } from "../../../core/shape.ts";
+
+/** The backend with fused multiply-add where there is one, and without. */
+export const backends: Record<string, Backend> = {
+  "relaxed simd": createWasmBackend(),
+  "plain simd": createWasmBackend({ relaxed: false }),
+};
+
+/** Contents of a buffer. */
+export interface Buffer {
+  /** Element type. */
+  readonly dtype: DType;
+  /** Elements; numbers suffice where they are written before they are read. */
+  readonly data: readonly number[];
+}
+
+/** Runs one kernel over buffers, all of them donated inputs; gives all buffers after it. */
+export async function runKernel(
+  backend: Backend,
+  kernel: Kernel,
+  buffers: readonly Buffer[],
+): Promise<number[][]> {
+  const inputs = buffers.map(({ dtype, data }) =>
+    backend.upload(toData(data, dtype), dtype)
+  );
+  const plan: Plan = {
+    inputs: buffers.length,
+    outputs: buffers.map((_, index) => ({ kind: "input", index })),
+    freed: [],
+    steps: [{
+      kernel,
+      buffers: buffers.map((_, index) => ({ kind: "input", index })),
+      dtypes: buffers.map((b) => b.dtype),
+    }],
+    pages: [],
+  };
+  const graph = { inputs: [], outputs: [] };
+  const program = backend.compile(graph, buffers.map(() => true), () => plan);
+  const outputs = program.run(inputs);
+  const results = await Promise.all(
+    outputs.map((storage, i) =>
+      backend.download(storage, buffers[i]!.dtype, buffers[i]!.data.length)
+    ),
+  );
+  for (const storage of outputs) backend.free(storage);
+  program.dispose();
+  return results.map((data) => Array.from(data));
+}
+
+/** Runs one kernel by naive loops in float64; gives all buffers after it. */
+export function simulate(
+  kernel: Kernel,
+  buffers: readonly Buffer[],
+): number[][] {
+  const memory = buffers.map(({ dtype, data }) =>
+    Array.from(toData(data, dtype))
+  );
+  const old = memory.map((data) => [...data]);
+  const at = ({ offset, strides }: View, index: readonly number[]) =>
+    strides.reduce((sum, s, i) => sum + s * index[i]!, offset);
+  const value = (expr: Expr, index: readonly number[], acc = NaN): number => {
+    switch (expr.kind) {
+      case "load":
+        return old[expr.buffer]![at(expr.view, index)]!;
+      case "gather": {
+        const picked = value(expr.index, index, acc);
+        const clamped = Math.max(0, Math.min(picked, expr.size - 1));
+        return old[expr.buffer]![at(expr.view, index) + expr.stride * clamped]!;
+      }
+      case "const":
+        return expr.value;
+      case "index":
+        return convert(at(expr.view, index), expr.dtype);
+      case "acc":
+        return acc;
+      case "cast":
+        return convert(value(expr.arg, index, acc), expr.dtype);
+      case "call": {
+        const args = expr.args.map((arg) => value(arg, index, acc));
+        const scalar = scalars[expr.op];
+        if (!scalar) throw new Error(`no naive form of ${expr.op}`);
+        return scalar(args[0]!, args[1]!, args[2]!, expr.dtype);
+      }
+    }
+  };
+  const storeAll = (
+    outputs: readonly Output[],
+    index: number[],
+    acc?: number,
+  ) => {
+    for (const { buffer, view, expr } of outputs) {
+      memory[buffer]![at(view, index)] = value(expr, index, acc);
+    }
+  };
+  for (const index of points(kernel.shape)) {
+    switch (kernel.kind) {
+      case "map":
+        storeAll(kernel.outputs, index);
+        break;
+      case "reduce": {
+        const { body, combine } = kernel;
+        let acc = combine === "sum" ? 0 : -Infinity;
+        if (combine === "max" && body.dtype === "i32") acc = -(2 ** 31);
+        if (combine === "max" && body.dtype === "u32") acc = 0;
+        for (const inner of points(kernel.over)) {
+          const x = value(body, [...index, ...inner]);
+          acc = combine === "sum" ? acc + x : Math.max(acc, x);
+        }
+        if (body.dtype !== "f32") acc = convert(acc, body.dtype, true);
+        storeAll(kernel.outputs, index, acc);
+        break;
+      }
+      case "matmul": {
+        const { a, b, k, outputs } = kernel;
+        const batch = index.slice(0, -2);
+        const [i, j] = index.slice(-2) as [number, number];
+        const [x, y] = [old[a.buffer]!, old[b.buffer]!];
+        const first = at(a.view, [...batch, i, 0]);
+        const second = at(b.view, [...batch, 0, j]);
+        const step = a.view.strides.at(-1)!, stepB = b.view.strides.at(-2)!;
+        let acc = 0;
+        for (let p = 0; p < k; p++) {
+          acc += x[first + p * step]! * y[second + p * stepB]!;
+        }
+        storeAll(outputs, index, acc);
+        break;
+      }
+      case "scatter": {
+        const { buffer, view, stride, size, source } = kernel;
+        const picked = Math.max(
+          0,
+          Math.min(value(kernel.index, index), size - 1),
+        );
+        const to = at(view, index) + stride * picked;
+        const sum = memory[buffer]![to]! + value(source, index);
+        memory[buffer]![to] = sum;
+      }
+    }
+  }
+  return memory.map((data, i) => Array.from(toData(data, buffers[i]!.dtype)));
+}
+
+/** Every index of a shape, the last axis fastest. */
+export function points(shape: Shape): number[][] {
+  return shape.reduce<number[][]>(
+    (all, extent) =>
+      all.flatMap((index) =>
+        Array.from({ length: extent }, (_, i) => [...index, i])
+      ),
+    [[]],
+  );
+}
+
+/** The view of a whole buffer. */
+export function whole(shape: Shape): View {
+  return { offset: 0, strides: stridesOf(shape) };
+}
+
+/** A load. */
+export function load(buffer: number, view: View, dtype: DType = "f32"): Expr {
+  return { kind: "load", buffer, view, dtype };
+}
+
+/** A call whose result has the dtype of its last operand unless another is given. */
+export function call(
+  op: Extract<Expr, { kind: "call" }>["op"],
+  args: readonly Expr[],
+  dtype: DType = args.at(-1)!.dtype,
+): Expr {
+  return { kind: "call", op, args, dtype };
+}
+
+/** Pseudo-random numbers from -1 to 1. */
+export function noise(count: number, seed = 1): number[] {
+  let state = seed;
+  return Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return Math.fround(state / 2 ** 31);
+  });
+}
+
+/** Asserts that two arrays agree within `relative` of the larger of the expected number and `scale`. */
+export function assertClose(
+  actual: readonly number[],
+  expected: readonly number[],
+  relative: number,
+  scale = 0,
+): void {
+  assert(actual.length === expected.length, "lengths differ");
+  actual.forEach((x, i) => {
+    const y = expected[i]!;
+    const near = Object.is(x, y) || x === y ||
+      Math.abs(x - y) <= relative * Math.max(Math.abs(y), scale);
+    assert(near, `element ${i} is ${x}, not ${y}`);
+  });
+}
+
+type Scalar = (a: number, b: number, c: number, dtype: DType) => number;
+
+const scalars: Partial<Record<string, Scalar>> = {
+  add: (a, b, _, dtype) => convert(a + b, dtype, true),
+  sub: (a, b, _, dtype) => convert(a - b, dtype, true),
+  mul: (a, b, _, dtype) =>
+    dtype === "f32" ? a * b : convert(Math.imul(a, b), dtype, true),
+  div: (a, b, _, dtype) =>
+    dtype === "f32"
+      ? a / b
+      : b === 0
+      ? 0
+      : convert(Math.trunc(a / b), dtype, true),
+  pow: (a, b, _, dtype) =>
+    dtype === "f32" ? Math.pow(a, b) : Math.trunc(Math.pow(a, b)),
+  neg: (a, _, __, dtype) => convert(-a, dtype, true),
+  abs: Math.abs,
+  sign: Math.sign,
+  floor: Math.floor,
+  sqrt: Math.sqrt,
+  exp: Math.exp,
+  tanh: Math.tanh,
+  maximum: (a, b) => Math.max(a, b),
+  minimum: (a, b) => Math.min(a, b),
+  eq: (a, b) => a === b ? 1 : 0,
+  lt: (a, b) => a < b ? 1 : 0,
+  not: (a) => a ? 0 : 1,
+  and: (a, b) => a && b,
+  or: (a, b) => a || b,
+  select: (a, b, c) => a ? b : c,
+};
+
+/** A number as one of a dtype: integers saturate, or wrap. */
+function convert(x: number, dtype: DType, wraps = false): number {
+  switch (dtype) {
+    case "f32":
+      return wraps ? x : Math.fround(x);
+    case "bool":
+      return x !== 0 ? 1 : 0;
+    case "i32":
+      if (wraps) return x | 0;
+      return Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Math.trunc(x))) || 0;
+    case "u32":
+      if (wraps) return x >>> 0;
+      return Math.max(0, Math.min(2 ** 32 - 1, Math.trunc(x))) || 0;
+  }
+}
+
+function toData(values: readonly number[], dtype: DType): Data {
+  switch (dtype) {
+    case "f32":
+      return Float32Array.from(values);
+    case "i32":
+      return Int32Array.from(values);
+    case "u32":
+      return Uint32Array.from(values);
+    case "bool":
+      return Uint8Array.from(values);
+  }
+}

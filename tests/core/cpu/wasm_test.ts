@@ -1,0 +1,273 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import { DeviceError } from "../../../core/errors.ts";
+import type { DType } from "../../../core/dtype.ts";
+import type { Kernel, Place, Plan, Step } from "../../../core/plan/kernel.ts";
+import { backends, call, load, noise, runKernel, whole } from "./support.ts";
+
+const graph = { inputs: [], outputs: [] };
+const golden = new URL(
+  "../../../../shared/golden/rng/threefry2x32.json",
+  import.meta.url,
+);
+
+/** `to = from + from` over `size` floats. */
+function double(size: number, from: Place, to: Place): Step {
+  const view = whole([size]);
+  const x = load(0, view);
+  const outputs = [{ buffer: 1, view, expr: call("add", [x, x]) }];
+  const kernel: Kernel = { kind: "map", shape: [size], outputs };
+  return { kernel, buffers: [from, to], dtypes: ["f32", "f32"] };
+}
+
+const input = (index: number): Place => ({ kind: "input", index });
+const output = (index: number): Place => ({ kind: "output", index });
+
+for (const [name, backend] of Object.entries(backends)) {
+  Deno.test(`data comes back as it went in, ${name}`, async () => {
+    const { liveBytes } = backend.memory();
+    const arrays: [
+      DType,
+      Float32Array | Int32Array | Uint32Array | Uint8Array,
+    ][] = [
+      ["f32", Float32Array.of(1.5, NaN, -0, Infinity)],
+      ["i32", Int32Array.of(-1, 2 ** 31 - 1)],
+      ["u32", Uint32Array.of(2 ** 32 - 1, 0, 7)],
+      ["bool", Uint8Array.of(1, 0, 1, 1, 0)],
+      ["f32", new Float32Array(0)],
+    ];
+    for (const [dtype, data] of arrays) {
+      const storage = backend.upload(data, dtype);
+      assertEquals(storage.bytes, 4 * data.length);
+      assertEquals(backend.memory().liveBytes, liveBytes + storage.bytes);
+      assertEquals(await backend.download(storage, dtype, data.length), data);
+      backend.free(storage);
+    }
+    assertEquals(backend.memory().liveBytes, liveBytes);
+  });
+
+  Deno.test(`steps run in order over the arena, ${name}`, async () => {
+    const arena = (offset: number): Place => {
+      return { kind: "arena", page: 1, offset, bytes: 64 };
+    };
+    const plan: Plan = {
+      inputs: 1,
+      outputs: [{ kind: "new", size: 5, dtype: "f32" }],
+      freed: [],
+      steps: [
+        double(5, input(0), arena(64)),
+        double(5, arena(64), arena(0)),
+        double(5, arena(0), output(0)),
+      ],
+      pages: [64, 128],
+    };
+    const program = backend.compile(graph, [false], () => plan);
+    const x = backend.upload(Float32Array.of(1, 2, 3, 4, 5), "f32");
+    for (let i = 0; i < 2; i++) {
+      const [y] = program.run([x]);
+      const data = await backend.download(y!, "f32", 5);
+      assertEquals(data, Float32Array.of(8, 16, 24, 32, 40));
+      backend.free(y!);
+    }
+    backend.free(x);
+    program.dispose();
+  });
+
+  Deno.test(`a step over donated state allocates nothing and frees what is left, ${name}`, async () => {
+    const plan: Plan = {
+      inputs: 2,
+      outputs: [{ kind: "input", index: 0 }, {
+        kind: "new",
+        size: 100,
+        dtype: "f32",
+      }],
+      freed: [1],
+      steps: [
+        double(100, input(1), output(1)),
+        double(100, input(0), input(0)),
+      ],
+      pages: [],
+    };
+    // A place that is read and written is one buffer of the kernel.
+    const view = whole([100]);
+    const x = load(0, view);
+    const inPlace: Step = {
+      kernel: {
+        kind: "map",
+        shape: [100],
+        outputs: [{ buffer: 0, view, expr: call("add", [x, x]) }],
+      },
+      buffers: [input(0)],
+      dtypes: ["f32"],
+    };
+    const program = backend.compile(graph, [true, true], () => ({
+      ...plan,
+      steps: [plan.steps[0]!, inPlace],
+    }));
+    let state = backend.upload(new Float32Array(100).fill(2 ** -10), "f32");
+    let batch = backend.upload(new Float32Array(100).fill(1), "f32");
+    const before = backend.memory();
+    for (let i = 0; i < 20; i++) {
+      [state, batch] = program.run([state, batch]) as [
+        typeof state,
+        typeof batch,
+      ];
+    }
+    assertEquals(backend.memory(), before);
+    const [first] = await backend.download(state, "f32", 100);
+    assertEquals(first, 2 ** 10);
+    backend.free(state);
+    backend.free(batch);
+    program.dispose();
+  });
+
+  Deno.test(`threefry gives the published words, ${name}`, {
+    ignore: !isReadable(golden),
+  }, async () => {
+    const { vectors } = JSON.parse(Deno.readTextFileSync(golden)) as {
+      vectors: {
+        rounds: number;
+        ctr: string[];
+        key: string[];
+        out: string[];
+      }[];
+    };
+    const wanted = vectors.filter(({ rounds, ctr }) =>
+      rounds === 20 && parseInt(ctr[0]!, 16) < 2 ** 31
+    );
+    assert(wanted.length > 0);
+    for (const { ctr, key, out } of wanted) {
+      const [first, stream] = ctr.map((hex) => parseInt(hex, 16));
+      const one = (buffer: number, offset: number) =>
+        load(buffer, { offset, strides: [0] }, "u32");
+      const i = {
+        kind: "index",
+        view: { offset: 2 * first!, strides: [1] },
+        dtype: "u32",
+      } as const;
+      const [, , words] = await runKernel(backend, {
+        kind: "map",
+        shape: [2],
+        outputs: [{
+          buffer: 2,
+          view: whole([2]),
+          expr: call("threefry", [one(0, 0), one(0, 1), i, one(1, 0)]),
+        }],
+      }, [
+        { dtype: "u32", data: key.map((hex) => parseInt(hex, 16)) },
+        { dtype: "u32", data: [stream!] },
+        { dtype: "u32", data: [0, 0] },
+      ]);
+      assertEquals(words!.map((w) => w.toString(16).padStart(8, "0")), out);
+    }
+  });
+}
+
+Deno.test("the adapter tells whether relaxed SIMD is used", () => {
+  assertEquals(
+    createWasmBackend({ relaxed: true }).adapter,
+    "wasm: simd, relaxed simd",
+  );
+  assertEquals(createWasmBackend({ relaxed: false }).adapter, "wasm: simd");
+});
+
+Deno.test("a program that needs too much memory throws, and earlier programs still run", async () => {
+  const backend = createWasmBackend({ bytes: 2 ** 20 });
+  const planOf = (bytes: number): Plan => ({
+    inputs: 1,
+    outputs: [{ kind: "new", size: 4, dtype: "f32" }],
+    freed: [],
+    steps: [
+      double(4, input(0), { kind: "arena", page: 0, offset: 0, bytes: 64 }),
+      double(4, { kind: "arena", page: 0, offset: 0, bytes: 64 }, output(0)),
+    ],
+    pages: [bytes],
+  });
+  const program = backend.compile(graph, [false], () => planOf(1000));
+  assertThrows(
+    () => backend.compile(graph, [false], () => planOf(2 ** 21)),
+    DeviceError,
+    "Cannot allocate 2097152 bytes",
+  );
+  const x = backend.upload(Float32Array.from(noise(4)), "f32");
+  const [y] = program.run([x]);
+  const data = await backend.download(y!, "f32", 4);
+  assertEquals(Array.from(data), noise(4).map((v) => 4 * v));
+  const held = backend.memory().liveBytes;
+  const large: Plan = {
+    ...planOf(64),
+    outputs: [{ kind: "new", size: 4, dtype: "f32" }, {
+      kind: "new",
+      size: 2 ** 20,
+      dtype: "f32",
+    }],
+  };
+  const greedy = backend.compile(graph, [false], () => large);
+  assertThrows(
+    () => greedy.run([x]),
+    DeviceError,
+    "Cannot allocate 4194304 bytes",
+  );
+  assertEquals(backend.memory().liveBytes, held);
+});
+
+Deno.test("a storage that was freed, or a backend that was disposed of, is refused", () => {
+  const backend = createWasmBackend();
+  const x = backend.upload(new Float32Array(4), "f32");
+  const y = backend.upload(new Float32Array(4), "f32");
+  backend.free(x);
+  assertThrows(() => backend.free(x), Error, "a storage is freed");
+  backend.dispose();
+  backend.free(y);
+  assertEquals(backend.memory(), { liveBytes: 0, reservedBytes: 0 });
+  assertThrows(
+    () => backend.upload(new Float32Array(4), "f32"),
+    Error,
+    "the backend is disposed of",
+  );
+});
+
+Deno.test("equal kernels become one function", () => {
+  const backend = createWasmBackend();
+  const planOf = (steps: number): Plan => ({
+    inputs: 1,
+    outputs: [],
+    freed: [],
+    steps: Array.from(
+      { length: steps },
+      (_, i) =>
+        double(999, input(0), {
+          kind: "arena",
+          page: 0,
+          offset: 4096 * i,
+          bytes: 4096,
+        }),
+    ),
+    pages: [4096 * steps],
+  });
+  const sizes: number[] = [];
+  const { Module } = WebAssembly;
+  try {
+    WebAssembly.Module = class extends Module {
+      constructor(bytes: BufferSource) {
+        super(bytes);
+        sizes.push(bytes.byteLength);
+      }
+    } as typeof Module;
+    for (const steps of [1, 2, 3]) {
+      backend.compile(graph, [false], () => planOf(steps));
+    }
+  } finally {
+    WebAssembly.Module = Module;
+  }
+  const [one, two, three] = sizes as [number, number, number];
+  assert(three - two < 30 && two - one < 30, `${sizes} bytes`);
+});
+
+function isReadable(path: URL): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}

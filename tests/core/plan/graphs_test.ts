@@ -1,0 +1,115 @@
+/**
+ * Random programs: their plans give what the reference gives, whatever the limits, and so do the backends.
+ *
+ * @module
+ */
+
+import fc from "fast-check";
+import { assertEquals } from "@std/assert";
+import { jit, scope, type Tensor } from "cotan";
+import type { Limits } from "../../../core/backend.ts";
+import {
+  createRuntime,
+  currentRuntime,
+  type Runtime,
+  withRuntime,
+} from "../../../core/context.ts";
+import { createReferenceBackend } from "../../../core/cpu/interpreter.ts";
+import { assertClose, type CloseOptions } from "../../support/allclose.ts";
+import { eachBackend } from "../../support/backends.ts";
+import {
+  build,
+  buildWithGradient,
+  type Program,
+  programs,
+} from "../../support/graphs.ts";
+import { checkPlan } from "../../support/plan_checks.ts";
+import { createPlanBackend } from "../../support/plan_interpreter.ts";
+import { upload } from "../../support/primitives.ts";
+import { check } from "../../support/runs.ts";
+
+type Build = typeof build;
+
+/** Results of a program as one jitted function, with the inputs donated that are to be. */
+function runJitted(runtime: Runtime, program: Program, build: Build): Tensor[] {
+  return withRuntime(runtime, () => {
+    using f = jit((...xs: Tensor[]) => build(program, xs), {
+      donate: program.inputs.flatMap((_, i) => program.donated[i] ? [i] : []),
+    });
+    return scope(() => f(...program.inputs.map(upload)));
+  });
+}
+
+/** Results of a program, one operation at a time. */
+function runEagerly(
+  runtime: Runtime,
+  program: Program,
+  build: Build,
+): Tensor[] {
+  return withRuntime(
+    runtime,
+    () => scope(() => build(program, program.inputs.map(upload))),
+  );
+}
+
+async function assertAllClose(
+  actual: Tensor[],
+  expected: Tensor[],
+  options: CloseOptions,
+): Promise<void> {
+  for (const [i, x] of actual.entries()) {
+    await assertClose(x, expected[i]!, { ...options, what: `output ${i}` });
+  }
+  for (const x of new Set([...actual, ...expected])) x.dispose();
+}
+
+/** Few buffers, small pages, so that graphs are cut and the arena has several pages. */
+const limits: fc.Arbitrary<Limits> = fc.record({
+  // A select reads three buffers and writes one.
+  buffersPerKernel: fc.integer({ min: 4, max: 8 }),
+  bytesPerBuffer: fc.constantFrom(2 ** 10, 2 ** 12, 2 ** 20),
+  alignment: fc.constantFrom(4, 64, 256),
+});
+
+for (const [what, f] of Object.entries({ build, buildWithGradient })) {
+  const name = what === "build" ? "a program" : "the gradient of a program";
+  Deno.test(`the plan of ${name} gives what the reference gives, within any limits`, async () => {
+    const reference = createRuntime(createReferenceBackend("f64"));
+    const holds = fc.asyncProperty(
+      programs,
+      limits,
+      async (program, limits) => {
+        const backend = createPlanBackend(
+          limits,
+          (plan) => checkPlan(plan, limits),
+        );
+        const planned = createRuntime(backend);
+        await assertAllClose(
+          runJitted(planned, program, f),
+          runEagerly(reference, program, f),
+          { rtol: 1e-10, atol: 1e-10 },
+        );
+        assertEquals(backend.memory().liveBytes, 0);
+      },
+    );
+    await check(holds, 150);
+  });
+
+  eachBackend(
+    `${name} gives what the reference gives`,
+    async (name) => {
+      const reference = createRuntime(createReferenceBackend());
+      const backend = currentRuntime();
+      const holds = fc.asyncProperty(programs, async (program) => {
+        await assertAllClose(
+          runJitted(backend, program, f),
+          runJitted(reference, program, f),
+          // Rounding adds up over the steps of a program.
+          { rtol: 1e-4, atol: 1e-5 },
+        );
+      });
+      await check(holds, name === "wasm" ? 60 : 8);
+    },
+    ["wasm", "webgpu"],
+  );
+}

@@ -1,0 +1,157 @@
+/**
+ * Properties that hold for every primitive, over the samples of tests/support.
+ *
+ * @module
+ */
+
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import type { Tensor } from "cotan";
+import { checkGrads } from "cotan/testing";
+import {
+  createRuntime,
+  currentRuntime,
+  type Runtime,
+  withRuntime,
+} from "../../core/context.ts";
+import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
+import type { OpName } from "../../core/node.ts";
+import { ops } from "../../core/ops.ts";
+import { assertClose } from "../support/allclose.ts";
+import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { createPlanBackend } from "../support/plan_interpreter.ts";
+import { applyOp, opNames, pullback, upload } from "../support/primitives.ts";
+import { check } from "../support/runs.ts";
+import { type Sample, samples } from "../support/samples.ts";
+import { fill, seeds, sizeOf } from "../support/values.ts";
+
+/** Runs a step for each primitive: a property of a sample and a seed. */
+async function eachPrimitive(
+  t: Deno.TestContext,
+  runs: number,
+  property: (op: OpName, sample: Sample, seed: number) => Promise<void>,
+  names: readonly OpName[] = opNames,
+  where: (sample: Sample) => boolean = () => true,
+): Promise<void> {
+  for (const op of names) {
+    const arbitrary: fc.Arbitrary<Sample> = samples[op];
+    const holds = fc.asyncProperty(
+      arbitrary.filter(where),
+      seeds,
+      (sample, seed) => property(op, sample, seed),
+    );
+    await t.step(op, () => check(holds, runs));
+  }
+}
+
+/** The result of a sample on a runtime. */
+function runOn(runtime: Runtime, op: OpName, sample: Sample): Tensor {
+  return withRuntime(runtime, () => {
+    const inputs = sample.inputs.map(upload);
+    const out = applyOp(op, inputs, sample.params);
+    for (const x of inputs) x.dispose();
+    return out;
+  });
+}
+
+/** Primitives with a derivative; that of the last two is 0. */
+const differentiable = opNames.filter((op) =>
+  ops[op].vjp || op === "floor" || op === "sign"
+);
+
+function isFloat({ inputs, type }: Sample): boolean {
+  return type.dtype === "f32" && inputs.some(({ dtype }) => dtype === "f32");
+}
+
+inFloat64(
+  "the type rule of every primitive gives the type of its result",
+  (t) =>
+    eachPrimitive(t, 20, async (op, { inputs, params, type }) => {
+      const { shape, dtype } = op === "input"
+        ? inputs[0]!
+        : ops[op].type(inputs, params as never);
+      assertEquals({ shape, dtype }, type);
+      using out = applyOp(op, inputs.map(upload), params);
+      assertEquals((await out.data()).length, sizeOf(type.shape));
+    }),
+);
+
+Deno.test("the gradient of every primitive is that of finite differences, to the second order", (t) =>
+  eachPrimitive(
+    t,
+    6,
+    (op, { inputs, params }) =>
+      checkGrads(
+        (...xs) => applyOp(op, xs, params),
+        inputs.map(upload),
+        { order: 2 },
+      ),
+    differentiable,
+    isFloat,
+  ));
+
+inFloat64(
+  "the gradient of every primitive is linear in the cotangent",
+  (t) =>
+    eachPrimitive(
+      t,
+      6,
+      async (op, sample, seed) => {
+        const inputs = sample.inputs.map(upload);
+        const [a, b] = [seed, seed + 1]
+          .map((s) => upload(fill(sample.type.shape, "f32", s)));
+        const of = (ct: Tensor): Tensor[] => pullback(op, inputs, sample, ct);
+        const together = of(a!.mul(2).add(b!.mul(-3)));
+        const left = of(a!), right = of(b!);
+        for (const [i, ct] of together.entries()) {
+          const sum = left[i]!.mul(2).add(right[i]!.mul(-3));
+          await assertClose(ct, sum, { rtol: 1e-12, atol: 1e-12 });
+        }
+      },
+      differentiable,
+      isFloat,
+    ),
+);
+
+Deno.test("no gradient flows through stopGradient", async (t) => {
+  await eachPrimitive(
+    t,
+    5,
+    async (op, sample) => {
+      const inputs = sample.inputs.map(upload);
+      const [ct] = pullback(op, inputs, sample, inputs[0]!);
+      await assertClose(ct!, inputs[0]!.mul(0));
+    },
+    ["stopGradient"],
+    isFloat,
+  );
+});
+
+Deno.test("a plan of every primitive gives what the reference gives", (t) => {
+  const reference = createRuntime(createReferenceBackend("f64"));
+  const limits = {
+    buffersPerKernel: 4,
+    bytesPerBuffer: 2 ** 20,
+    alignment: 64,
+  };
+  const planned = createRuntime(createPlanBackend(limits));
+  return eachPrimitive(t, 15, async (op, sample) => {
+    using expected = runOn(reference, op, sample);
+    using actual = runOn(planned, op, sample);
+    await assertClose(actual, expected, { rtol: 1e-12, atol: 1e-12 });
+  });
+});
+
+eachBackend(
+  "every primitive gives what the reference gives",
+  async (_, t) => {
+    const reference = createRuntime(createReferenceBackend());
+    const backend = currentRuntime();
+    await eachPrimitive(t, 6, async (op, sample) => {
+      using expected = runOn(reference, op, sample);
+      using actual = runOn(backend, op, sample);
+      await assertClose(actual, expected, sample);
+    });
+  },
+  ["wasm", "webgpu"],
+);

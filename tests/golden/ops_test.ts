@@ -1,0 +1,224 @@
+/**
+ * Operations and their gradients against the golden files.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { type BackendName, grad, scope, type Tensor } from "cotan";
+import { assertCloseData } from "../support/allclose.ts";
+import { eachBackend, inFloat64 } from "../support/backends.ts";
+import {
+  type GoldenTensor,
+  hasGolden,
+  readJson,
+  readTensors,
+  upload,
+} from "../support/golden.ts";
+import { isFull } from "../support/runs.ts";
+import {
+  type Attributes,
+  notYet,
+  type Operation,
+  operations,
+} from "./operations.ts";
+
+/** A case of a file; the strings are names of tensors. */
+interface Case {
+  readonly id: string;
+  readonly kind: "grad" | "forward" | "convention";
+  readonly attrs: Attributes;
+  readonly note?: string;
+  readonly inputs: readonly string[];
+  readonly output: string;
+  readonly cotangent: string;
+  readonly grads: Readonly<Record<number, string>>;
+  readonly tangents: Readonly<Record<number, string>>;
+  readonly hvp?: Readonly<Record<number, string>>;
+}
+
+/** Relative tolerances, as the files' README suggests for float32. */
+interface Tolerances {
+  readonly output: number;
+  readonly grad: number;
+  readonly hvp: number;
+  /** Of each element of edge values. */
+  readonly edge: number;
+  /** Of gradients of single cases. */
+  readonly looser: Readonly<Record<string, number>>;
+}
+
+const inFloat32: Tolerances = {
+  output: 2e-6,
+  grad: 1e-5,
+  hvp: 1e-4,
+  edge: 1e-5,
+  // Over an axis of size 1 the gradient is the small difference of two nearly equal terms.
+  looser: { "rms_norm c2": 1e-3 },
+};
+
+/** The files hold float32. */
+const exact: Tolerances = {
+  output: 1e-7,
+  grad: 1e-7,
+  hvp: 1e-7,
+  edge: 1e-7,
+  looser: {},
+};
+
+type Tensors = Map<string, GoldenTensor>;
+
+function runCase(
+  operation: Operation,
+  { attrs, inputs, cotangent, grads, tangents, hvp }: Case,
+  tensors: Tensors,
+): {
+  output: Tensor;
+  grads: Record<string, Tensor>;
+  hvp: Record<string, Tensor>;
+} {
+  const get = (name: string): Tensor => upload(tensors.get(name)!);
+  const xs = inputs.map(get);
+  const output = operation(attrs, ...xs);
+  if (!grads) return { output, grads: {}, hvp: {} };
+  const ct = get(cotangent);
+  const wrt = Object.keys(grads).map(Number);
+  const primals = wrt.map((i) => xs[i]!);
+  const slope = grad((primals: Tensor[]) => {
+    const all = xs.map((x, i) =>
+      wrt.includes(i) ? primals[wrt.indexOf(i)]! : x
+    );
+    return operation(attrs, ...all).mul(ct).sum();
+  });
+  const byInput = (list: readonly Tensor[]): Record<string, Tensor> =>
+    Object.fromEntries(wrt.map((i, at) => [i, list[at]!]));
+  if (!hvp) return { output, grads: byInput(slope(primals)), hvp: {} };
+  const along = wrt.map((i) => get(tangents[i]!));
+  const curve = grad((primals: Tensor[]) =>
+    slope(primals).map((g, i) => g.mul(along[i]!).sum()).reduce((a, b) =>
+      a.add(b)
+    )
+  );
+  return {
+    output,
+    grads: byInput(slope(primals)),
+    hvp: byInput(curve(primals)),
+  };
+}
+
+/** Asserts a tensor within a share of the largest expected element. */
+async function assertNear(
+  actual: Tensor,
+  expected: GoldenTensor,
+  rtol: number,
+  what: string,
+): Promise<void> {
+  assertEquals(actual.shape, expected.shape, what);
+  // Where all that is expected is rounding noise, so is what we have.
+  let largest = 1e-6;
+  for (const x of expected.data) largest = Math.max(largest, Math.abs(x));
+  const isExact = expected.dtype !== "f32";
+  const atol = isExact ? 0 : rtol * largest;
+  assertCloseData(await actual.data(), expected.data, what, { rtol: 0, atol });
+}
+
+/** Asserts edge values one by one: NaN is NaN, infinities and, where they count, signs of zero are right. */
+async function assertEdges(
+  actual: Tensor,
+  expected: GoldenTensor,
+  operands: readonly GoldenTensor[],
+  rtol: number,
+  signedZero: boolean,
+  what: string,
+): Promise<void> {
+  assertEquals(actual.shape, expected.shape, what);
+  // Float64 has room where float32 overflows. Denormals may be flushed.
+  const data = Float32Array.from(await actual.data());
+  for (let i = 0; i < data.length && !signedZero; i++) {
+    // The sign of an infinity is that of the zero it is made of, and does not count either.
+    const isOfZero = operands.some((x) => Object.is(x.data[i], -0));
+    if (isOfZero && data[i] === -expected.data[i]!) data[i]! *= -1;
+  }
+  const options = { rtol: expected.dtype === "f32" ? rtol : 0, atol: 1e-37 };
+  assertCloseData(data, expected.data, what, { ...options, signedZero });
+}
+
+async function checkFile(
+  name: string,
+  operation: Operation,
+  { output, grad, hvp, edge, looser }: Tolerances,
+  backend: BackendName,
+): Promise<void> {
+  const tensors = readTensors(`golden/ops/${name}.safetensors`);
+  const { cases } = readJson<{ cases: Case[] }>(`golden/ops/${name}.json`);
+  for (const [i, example] of cases.entries()) {
+    if (example.kind === "convention") continue;
+    // Shaders take long to compile on a software adapter: a third of the cases by default.
+    const isCostly = backend === "webgpu" && example.kind === "grad";
+    if (isCostly && !isFull && i % 3 !== 0) continue;
+    const results = scope(() => runCase(operation, example, tensors));
+    const of = (part: string): string =>
+      `${part} of ${name} ${example.id} ${JSON.stringify(example.attrs)}`;
+    const expected = tensors.get(example.output)!;
+    if (example.kind === "forward") {
+      const { signed_zero = false } = example.attrs;
+      const operands = example.inputs.map((input) => tensors.get(input)!);
+      await assertEdges(
+        results.output,
+        expected,
+        operands,
+        edge,
+        signed_zero,
+        of("result"),
+      );
+      continue;
+    }
+    await assertNear(results.output, expected, output, of("result"));
+    for (const [input, key] of Object.entries(example.grads)) {
+      const rtol = looser[`${name} ${example.id}`] ?? grad;
+      const what = of(`gradient ${input}`);
+      await assertNear(results.grads[input]!, tensors.get(key)!, rtol, what);
+    }
+    for (const [input, key] of Object.entries(example.hvp ?? {})) {
+      const rtol = looser[`${name} ${example.id}`] ?? hvp;
+      const what = of(`gradient of gradient ${input}`);
+      await assertNear(results.hvp[input]!, tensors.get(key)!, rtol, what);
+    }
+  }
+}
+
+const ignore = !hasGolden;
+
+Deno.test({
+  name: "every golden operation is tested or listed as yet to come",
+  ignore,
+  fn: () => {
+    const { ops } = readJson<{ ops: string[] }>("golden/ops/index.json");
+    const ours = [...Object.keys(operations), ...notYet];
+    assertEquals(ours.toSorted(), ops.toSorted());
+    assert(notYet.every((name) => !(name in operations)));
+  },
+});
+
+async function checkFiles(
+  t: Deno.TestContext,
+  tolerances: Tolerances,
+  backend: BackendName,
+): Promise<void> {
+  for (const [name, operation] of Object.entries(operations)) {
+    await t.step(name, () => checkFile(name, operation, tolerances, backend));
+  }
+}
+
+inFloat64(
+  "operations and their gradients are those of the golden files",
+  (t) => checkFiles(t, exact, "reference"),
+  ignore,
+);
+
+eachBackend(
+  "operations and their gradients are those of the golden files",
+  (backend, t) => checkFiles(t, inFloat32, backend),
+  undefined,
+  ignore,
+);

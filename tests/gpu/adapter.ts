@@ -1,0 +1,30 @@
+/**
+ * The backends that the tests of `gpu` run on: every schedule, on whatever adapter there is.
+ *
+ * @module
+ */
+
+import { WebGpuBackend } from "../../gpu/backend.ts";
+import { openDevice } from "../../gpu/device.ts";
+import { type ScheduleName, schedules } from "../../gpu/schedule.ts";
+
+/** Whether the tests must run: continuous integration has a software adapter. */
+const required = Deno.env.get("CI") === "true";
+
+const present = (await navigator.gpu?.requestAdapter()) ?? null;
+
+/** Whether to ignore a test for want of an adapter. */
+export const ignore: boolean = !present && !required;
+
+/** Names of all schedules. */
+export const scheduleNames = Object.keys(schedules) as ScheduleName[];
+
+/** Opens a backend with a schedule, whether it suits the adapter or not. */
+export async function openBackend(
+  schedule: ScheduleName = "software",
+  memory: number = 2 ** 30,
+): Promise<WebGpuBackend> {
+  const device = await openDevice({ allowFallback: true });
+  if (!device) throw new Error("There is no WebGPU adapter");
+  return new WebGpuBackend(device, schedules[schedule], memory);
+}

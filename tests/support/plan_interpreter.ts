@@ -1,0 +1,292 @@
+/**
+ * A backend that runs plans one point at a time on arrays of numbers: slow, plain, and with any limits, so that the
+ * planner is tested apart from the backends. Every f32 is a float64.
+ *
+ * @module
+ */
+
+import type { Backend, Limits, Storage } from "../../core/backend.ts";
+import type {
+  Expr,
+  Kernel,
+  Output,
+  Place,
+  Plan,
+  ScalarOp,
+  View,
+} from "../../core/plan/kernel.ts";
+import type { Data, DType, Shape } from "cotan";
+import { erf } from "../../core/cpu/erf.ts";
+import { threefry2x32 } from "../../core/threefry.ts";
+import { sizeOf } from "./values.ts";
+
+/** Words of a storage or a page, one number each. */
+type Words = Float64Array;
+
+interface HostStorage extends Storage {
+  words: Words | null;
+}
+
+/** A backend with limits of one's choice; `see` gets each plan. */
+export function createPlanBackend(
+  limits: Limits,
+  see: (plan: Plan) => void = () => {},
+): Backend {
+  let liveBytes = 0;
+  function store(words: Words): HostStorage {
+    liveBytes += words.length * 4;
+    return { words, bytes: words.length * 4 };
+  }
+  function free(storage: Storage): void {
+    const host = storage as HostStorage;
+    if (host.words) liveBytes -= host.bytes;
+    host.words = null;
+  }
+  return {
+    name: "reference",
+    adapter: "plans, one point at a time",
+    precision: "f64",
+    limits,
+    upload: (data) => store(Float64Array.from(data)),
+    download: (storage, dtype) =>
+      Promise.resolve(fromWords((storage as HostStorage).words!, dtype)),
+    free,
+    compile: (_, __, makePlan) => {
+      const plan = makePlan();
+      see(plan);
+      const run = (storages: readonly Storage[]): Storage[] => {
+        const inputs = storages as readonly HostStorage[];
+        const fresh = runPlan(plan, inputs.map(({ words }) => words!));
+        const results = plan.outputs.map((source, i) =>
+          source.kind === "input" ? inputs[source.index]! : store(fresh[i]!)
+        );
+        for (const i of plan.freed) free(inputs[i]!);
+        return results;
+      };
+      return { run, dispose: () => {} };
+    },
+    memory: () => ({ liveBytes, reservedBytes: liveBytes }),
+    dispose: () => {},
+  };
+}
+
+function fromWords(words: Words, dtype: DType): Data {
+  switch (dtype) {
+    case "f32":
+      return words.slice();
+    case "i32":
+      return Int32Array.from(words);
+    case "u32":
+      return Uint32Array.from(words);
+    case "bool":
+      return Uint8Array.from(words);
+  }
+}
+
+/** Runs a plan on its inputs, which it may overwrite; returns the new outputs. */
+function runPlan(plan: Plan, inputs: readonly Words[]): Words[] {
+  // Nothing is 0 by luck: what no kernel has written is NaN.
+  const fresh = plan.outputs.map((o) =>
+    new Float64Array(o.kind === "new" ? o.size : 0).fill(NaN)
+  );
+  const pages = plan.pages.map((bytes) =>
+    new Float64Array(bytes / 4).fill(NaN)
+  );
+  const at = (place: Place): Words => {
+    if (place.kind === "input") return inputs[place.index]!;
+    if (place.kind === "output") return fresh[place.index]!;
+    const { page, offset, bytes } = place;
+    return pages[page]!.subarray(offset / 4, (offset + bytes) / 4);
+  };
+  for (const { kernel, buffers } of plan.steps) {
+    runKernel(kernel, buffers.map(at));
+  }
+  return fresh;
+}
+
+function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
+  const put = (outputs: readonly Output[], point: Shape, acc: number): void => {
+    const values = outputs.map(({ expr }) =>
+      evaluate(expr, buffers, point, acc)
+    );
+    outputs.forEach(({ buffer, view }, i) =>
+      write(buffers[buffer]!, offset(view, point), values[i]!)
+    );
+  };
+  switch (kernel.kind) {
+    case "map":
+      for (const point of points(kernel.shape)) put(kernel.outputs, point, NaN);
+      return;
+    case "reduce":
+      for (const point of points(kernel.shape)) {
+        let acc = kernel.combine === "sum" ? 0 : -Infinity;
+        for (const rest of points(kernel.over)) {
+          const x = evaluate(kernel.body, buffers, [...point, ...rest], NaN);
+          acc = kernel.combine === "sum" ? acc + x : Math.max(acc, x);
+        }
+        put(kernel.outputs, point, wrap(acc, kernel.body.dtype));
+      }
+      return;
+    case "matmul": {
+      const { a, b } = kernel;
+      for (const point of points(kernel.shape)) {
+        const batch = point.slice(0, -2),
+          [i, j] = point.slice(-2) as [number, number];
+        let acc = 0;
+        for (let k = 0; k < kernel.k; k++) {
+          const x = read(buffers[a.buffer]!, offset(a.view, [...batch, i, k]));
+          acc += x * read(buffers[b.buffer]!, offset(b.view, [...batch, k, j]));
+        }
+        put(kernel.outputs, point, acc);
+      }
+      return;
+    }
+    case "scatter": {
+      const { view, stride, size } = kernel;
+      const into = buffers[kernel.buffer]!;
+      for (const point of points(kernel.shape)) {
+        const index = evaluate(kernel.index, buffers, point, NaN);
+        const to = offset(view, point) + stride * clamp(index, size);
+        const sum = read(into, to) +
+          evaluate(kernel.source, buffers, point, NaN);
+        write(into, to, wrap(sum, kernel.source.dtype));
+      }
+    }
+  }
+}
+
+/** Every point of a shape, the last axis fastest. */
+function* points(shape: Shape): Generator<number[]> {
+  const point = shape.map(() => 0);
+  for (let left = sizeOf(shape); left > 0; left--) {
+    yield [...point];
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      if (++point[axis]! < shape[axis]!) break;
+      point[axis] = 0;
+    }
+  }
+}
+
+function offset({ offset, strides }: View, point: Shape): number {
+  if (strides.length !== point.length) {
+    throw new Error("a view of another rank");
+  }
+  return strides.reduce((sum, s, axis) => sum + s * point[axis]!, offset);
+}
+
+function read(words: Words, at: number): number {
+  if (!(at in words)) throw new Error(`a read at ${at} of ${words.length}`);
+  return words[at]!;
+}
+
+function write(words: Words, at: number, value: number): void {
+  if (!(at in words)) throw new Error(`a write at ${at} of ${words.length}`);
+  words[at] = value;
+}
+
+function clamp(index: number, size: number): number {
+  return Math.max(0, Math.min(index, size - 1));
+}
+
+/** The value of an expression at a point; what is shared is computed once. */
+function evaluate(
+  root: Expr,
+  buffers: readonly Words[],
+  point: Shape,
+  acc: number,
+): number {
+  const known = new Map<Expr, number>();
+  const visit = (e: Expr): number => {
+    let value = known.get(e);
+    if (value === undefined) known.set(e, value = compute(e));
+    return value;
+  };
+  const compute = (e: Expr): number => {
+    switch (e.kind) {
+      case "load":
+        return read(buffers[e.buffer]!, offset(e.view, point));
+      case "gather": {
+        const index = clamp(visit(e.index), e.size);
+        return read(
+          buffers[e.buffer]!,
+          offset(e.view, point) + e.stride * index,
+        );
+      }
+      case "const":
+        return e.value;
+      case "index":
+        return offset(e.view, point);
+      case "acc":
+        return acc;
+      case "cast":
+        return convert(visit(e.arg), e.dtype);
+      case "call": {
+        const [a, b, c, d] = e.args.map(visit) as [
+          number,
+          number,
+          number,
+          number,
+        ];
+        return wrap(scalars[e.op](a, b, c, d, e.dtype), e.dtype);
+      }
+    }
+  };
+  return visit(root);
+}
+
+/** A result of arithmetic as its dtype holds it: integers wrap around. */
+function wrap(value: number, dtype: DType): number {
+  return dtype === "i32" ? value | 0 : dtype === "u32" ? value >>> 0 : value;
+}
+
+/** A number converted to another dtype: integers are cut off at the ends of their range. */
+function convert(value: number, dtype: DType): number {
+  if (dtype === "f32") return value;
+  if (dtype === "bool") return value === 0 ? 0 : 1;
+  const [low, high] = dtype === "i32"
+    ? [-(2 ** 31), 2 ** 31 - 1]
+    : [0, 2 ** 32 - 1];
+  return Math.min(Math.max(Math.trunc(value) || 0, low), high);
+}
+
+type Scalar = (
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  dtype: DType,
+) => number;
+
+const scalars: { readonly [K in ScalarOp]: Scalar } = {
+  neg: (a) => -a,
+  abs: (a) => a < 0 ? -a : a,
+  sign: (a) => Math.sign(a),
+  floor: (a) => Math.floor(a),
+  sqrt: (a) => Math.sqrt(a),
+  exp: (a) => Math.exp(a),
+  expm1: (a) => Math.expm1(a),
+  log: (a) => Math.log(a),
+  log1p: (a) => Math.log1p(a),
+  sin: (a) => Math.sin(a),
+  cos: (a) => Math.cos(a),
+  tanh: (a) => Math.tanh(a),
+  erf: (a) => erf(a),
+  not: (a) => 1 - a,
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b, _, __, dtype) => dtype === "f32" ? a * b : Math.imul(a, b),
+  div: (a, b, _, __, dtype) =>
+    dtype === "f32" ? a / b : b === 0 ? 0 : Math.trunc(a / b),
+  pow: (a, b) => a ** b,
+  maximum: (a, b) => Math.max(a, b),
+  minimum: (a, b) => Math.min(a, b),
+  eq: (a, b) => a === b ? 1 : 0,
+  lt: (a, b) => a < b ? 1 : 0,
+  and: (a, b) => a * b,
+  or: (a, b) => Math.max(a, b),
+  select: (a, b, c) => a !== 0 ? b : c,
+  threefry: (a, b, i, stream) => {
+    const words = threefry2x32([a, b], [i >>> 1, stream]);
+    return words[i % 2]!;
+  },
+};
