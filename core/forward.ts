@@ -15,9 +15,6 @@ import type { Tensor } from "./tensor.ts";
 import { apply, evaluate, nodeOf, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
-/** Arguments that are trees. */
-type Trees = readonly tree.Tree[];
-
 /** What a function does to primals, as nodes: where it is linearized, and what it gives there. */
 interface Linearized<R> {
   readonly out: R;
@@ -26,7 +23,7 @@ interface Linearized<R> {
 }
 
 /** Calls `f` on aliases of the primals, so that its uses of them are told from closed-over ones. */
-function linearize<A extends Trees, R extends tree.Tree>(
+function linearize<A extends readonly tree.Tree[], R extends tree.Tree>(
   f: (...args: A) => R,
   primals: A,
 ): Linearized<R> {
@@ -77,7 +74,10 @@ function nodesLike(t: tree.Tree, like: readonly Node[], what: string): Node[] {
  * assertEquals(await dy!.toArray(), [1, 20]);
  * ```
  */
-export function vjp<A extends Trees = Tensor[], R extends tree.Tree = Tensor>(
+export function vjp<
+  A extends readonly tree.Tree[] = Tensor[],
+  R extends tree.Tree = Tensor,
+>(
   f: (...args: A) => R,
   ...primals: A
 ): { readonly out: R; readonly pullback: (cotangent: R) => A } {
@@ -106,7 +106,10 @@ export function vjp<A extends Trees = Tensor[], R extends tree.Tree = Tensor>(
  * assertEquals([await out.item(), await tangent.item()], [9, 6]);
  * ```
  */
-export function jvp<A extends Trees = Tensor[], R extends tree.Tree = Tensor>(
+export function jvp<
+  A extends readonly tree.Tree[] = Tensor[],
+  R extends tree.Tree = Tensor,
+>(
   f: (...args: A) => R,
   primals: A,
   tangents: A,
@@ -133,7 +136,7 @@ export function jvp<A extends Trees = Tensor[], R extends tree.Tree = Tensor>(
  * assertEquals(await product!.toArray(), [6, 12]);
  * ```
  */
-export function hvp<A extends Trees = Tensor[]>(
+export function hvp<A extends readonly tree.Tree[] = Tensor[]>(
   f: (...args: A) => Tensor,
   primals: A,
   tangents: A,

@@ -17,6 +17,7 @@ export * from "./errors.ts";
 export * from "./math/mod.ts";
 export type { BackendName } from "./backend.ts";
 export type { Data, DType } from "./dtype.ts";
+export { hvp, jvp, vjp } from "./forward.ts";
 export {
   grad,
   type LossFunction,

@@ -10,7 +10,6 @@ import { DTypeError, ShapeError } from "./errors.ts";
 import {
   add,
   cast,
-  constant,
   cos,
   div,
   log,
@@ -21,6 +20,7 @@ import {
   sqrt,
   sub,
 } from "./math/elementwise.ts";
+import { constant } from "./math/broadcast.ts";
 import { tensor, zeros } from "./math/create.ts";
 import { reshape, slice } from "./math/movement.ts";
 import { argmax } from "./math/reduce.ts";

@@ -114,6 +114,8 @@ export interface Methods {
   mul(y: TensorLike): Tensor;
   /** x / y. */
   div(y: TensorLike): Tensor;
+  /** What is left of x / y, with the sign of y. */
+  mod(y: TensorLike): Tensor;
   /** xʸ. */
   pow(y: TensorLike): Tensor;
   /** The smaller of the two. */
@@ -191,6 +193,10 @@ export interface Methods {
   scatterAdd(index: Tensor, source: Tensor, options?: AxisOptions): Tensor;
   /** Matrix product by NumPy's rules. */
   matmul(y: Tensor): Tensor;
+  /** Inner product of vectors. */
+  dot(y: Tensor): Tensor;
+  /** Outer product of vectors. */
+  outer(y: Tensor): Tensor;
 }
 
 /** An immutable n-dimensional array, with the operations as methods. */

@@ -7,79 +7,16 @@
  */
 
 import type { DType } from "../dtype.ts";
-import { DTypeError, ShapeError } from "../errors.ts";
+import { DTypeError } from "../errors.ts";
 import type { ElementwiseName, None, Params } from "../node.ts";
-import { fill } from "../ops.ts";
-import { broadcastShapes, format, type Shape } from "../shape.ts";
+import { format } from "../shape.ts";
 import type { Tensor, TensorLike } from "../tensor.ts";
-import { apply, evaluate, traced } from "../trace.ts";
-import { expand } from "./movement.ts";
+import { apply, evaluate } from "../trace.ts";
+import { broadcast, constant, expectOneDType } from "./broadcast.ts";
 
 type Plain = {
   [K in ElementwiseName]: Params[K] extends None ? K : never;
 }[ElementwiseName];
-
-/** A tensor of one number, alike another in dtype; for use while tracing. */
-export function constant(value: number, dtype: DType, shape: Shape): Tensor {
-  return traced(fill({ shape, dtype }, value));
-}
-
-/** Operands broadcast to one shape; numbers take the dtype of the tensors. */
-function broadcast(op: string, operands: readonly TensorLike[]): Tensor[] {
-  const tensors = operands.filter((x) => typeof x !== "number");
-  const [first] = tensors;
-  if (!first) {
-    throw new DTypeError(`Cannot ${op} numbers alone: pass a tensor`);
-  }
-  const dtype = tensors.at(-1)!.dtype;
-  let shape: Shape = first.shape;
-  for (const x of tensors) {
-    const both = broadcastShapes(shape, x.shape);
-    if (!both) {
-      throw new ShapeError(
-        `Cannot ${op} ${format(first)} and ${format(x)}: ${
-          mismatch(shape, x.shape)
-        }`,
-      );
-    }
-    shape = both;
-  }
-  return operands.map((x) =>
-    typeof x === "number"
-      ? constant(checkNumber(op, x, dtype), dtype, shape)
-      : expand(x, shape)
-  );
-}
-
-function expectOneDType(op: string, operands: readonly TensorLike[]): void {
-  const [first, ...rest] = operands.filter((x) => typeof x !== "number");
-  const other = rest.find((x) => x.dtype !== first!.dtype);
-  if (!other) return;
-  throw new DTypeError(
-    `Cannot ${op} ${format(first!)} and ${
-      format(other)
-    }: the dtypes differ; use cast`,
-  );
-}
-
-function checkNumber(op: string, x: number, dtype: DType): number {
-  if (dtype !== "f32" && !Number.isInteger(x)) {
-    throw new DTypeError(
-      `Cannot ${op} the number ${x} and a tensor of ${dtype}: it is no integer; use cast`,
-    );
-  }
-  return x;
-}
-
-function mismatch(a: Shape, b: Shape): string {
-  for (let i = 1; i <= Math.min(a.length, b.length); i++) {
-    const x = a.at(-i)!, y = b.at(-i)!;
-    if (x !== y && x !== 1 && y !== 1) {
-      return `sizes ${x} and ${y} on axis ${-i} do not broadcast`;
-    }
-  }
-  return "the shapes do not broadcast";
-}
 
 function unary(op: Plain, x: Tensor): Tensor {
   return apply(op, [x], {});
@@ -218,79 +155,6 @@ export function trunc(x: Tensor): Tensor {
   return evaluate(() => where(lt(x, 0), ceil(x), floor(x)));
 }
 
-/** 1 / (1 + e⁻ˣ), by e^-|x| so that neither it nor its gradient overflows and small values keep their digits. */
-export function sigmoid(x: Tensor): Tensor {
-  return evaluate(() => {
-    const below = lt(x, 0);
-    const e = exp(where(below, x, neg(x)));
-    return div(where(below, e, 1), add(e, 1));
-  });
-}
-
-/** log(sigmoid(x)) = -softplus(-x). */
-export function logSigmoid(x: Tensor): Tensor {
-  return evaluate(() => neg(softplus(neg(x))));
-}
-
-/** log(1 + eˣ) = max(x, 0) + log1p(e^-|x|). */
-export function softplus(x: Tensor): Tensor {
-  return evaluate(() => add(relu(x), log1p(exp(neg(abs(x))))));
-}
-
-/** max(x, 0); NaN for NaN; its gradient at 0 is 0. */
-export function relu(x: Tensor): Tensor {
-  return evaluate(() => where(le(x, 0), 0, x));
-}
-
-/** x where positive, slope · x elsewhere; slope 0.01. */
-export function leakyRelu(
-  x: Tensor,
-  options: { readonly slope?: number } = {},
-): Tensor {
-  return evaluate(() => where(gt(x, 0), x, mul(x, options.slope ?? 0.01)));
-}
-
-/** x where positive, alpha · (eˣ - 1) elsewhere; alpha 1. */
-export function elu(
-  x: Tensor,
-  options: { readonly alpha?: number } = {},
-): Tensor {
-  return evaluate(() => {
-    const negative = mul(expm1(minimum(x, 0)), options.alpha ?? 1);
-    return where(gt(x, 0), x, negative);
-  });
-}
-
-/** x · sigmoid(x). */
-export function silu(x: Tensor): Tensor {
-  return evaluate(() => mul(x, sigmoid(x)));
-}
-
-/**
- * x · Φ(x) with the normal distribution's Φ; `approximate: "tanh"` takes Hendrycks and Gimpel's form, as GPT-2 does.
- *
- * @example
- * ```ts
- * import { assertAlmostEquals } from "@std/assert";
- * import { gelu, tensor } from "cotan";
- *
- * assertAlmostEquals(await gelu(tensor(1)).item(), 0.8413447, 1e-6);
- * ```
- */
-export function gelu(
-  x: Tensor,
-  options: { readonly approximate?: "none" | "tanh" } = {},
-): Tensor {
-  return evaluate(() => {
-    const half = mul(x, 0.5);
-    if (options.approximate !== "tanh") {
-      return mul(half, add(erf(mul(x, Math.SQRT1_2)), 1));
-    }
-    const inner = add(x, mul(mul(square(x), x), 0.044715));
-    return mul(half, add(tanh(mul(inner, Math.sqrt(2 / Math.PI))), 1));
-  });
-}
-
 /** Limited to [min, max]. */
 export function clip(x: Tensor, min: number, max: number): Tensor {
   return evaluate(() => minimum(maximum(x, min), max));
@@ -356,6 +220,17 @@ export function or(x: Tensor, y: Tensor): Tensor {
   return binary("or", x, y);
 }
 
+/** What is left of x / y, with the sign of y, as numpy.mod; integers give 0 for y = 0. */
+export function mod(x: TensorLike, y: TensorLike): Tensor {
+  return evaluate(() => {
+    const [a, b] = broadcast("mod", [x, y]) as [Tensor, Tensor];
+    if (a.dtype === "f32") return sub(a, mul(floor(div(a, b)), b));
+    const rest = sub(a, mul(div(a, b), b));
+    const wrong = and(ne(rest, 0), ne(lt(rest, 0), lt(b, 0)));
+    return where(eq(b, 0), 0, where(wrong, add(rest, b), rest));
+  });
+}
+
 /** Whether x ≠ y. */
 export function ne(x: TensorLike, y: TensorLike): Tensor {
   return evaluate(() => not(binary("eq", x, y, "ne")));
@@ -363,21 +238,31 @@ export function ne(x: TensorLike, y: TensorLike): Tensor {
 
 /** Whether x > y. */
 export function gt(x: TensorLike, y: TensorLike): Tensor {
-  return evaluate(() => {
-    expectOneDType("gt", [x, y]);
-    const [a, b] = broadcast("gt", [x, y]);
-    return apply("lt", [b!, a!], {});
-  });
+  return below("gt", x, y, true);
 }
 
 /** Whether x ≤ y. */
 export function le(x: TensorLike, y: TensorLike): Tensor {
-  return evaluate(() => or(binary("lt", x, y, "le"), eq(x, y)));
+  return evaluate(() => or(below("le", x, y, false), eq(x, y)));
 }
 
 /** Whether x ≥ y. */
 export function ge(x: TensorLike, y: TensorLike): Tensor {
-  return evaluate(() => or(binary("lt", y, x, "ge"), eq(x, y)));
+  return evaluate(() => or(below("ge", x, y, true), eq(x, y)));
+}
+
+/** Whether x < y, or y < x where swapped; errors name x first. */
+function below(
+  op: string,
+  x: TensorLike,
+  y: TensorLike,
+  swapped: boolean,
+): Tensor {
+  return evaluate(() => {
+    expectOneDType(op, [x, y]);
+    const [a, b] = broadcast(op, [x, y]);
+    return apply("lt", swapped ? [b!, a!] : [a!, b!], {});
+  });
 }
 
 /**

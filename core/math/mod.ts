@@ -6,6 +6,7 @@
  * @module
  */
 
+export * from "./activation.ts";
 export * from "./create.ts";
 export {
   abs,
@@ -16,24 +17,21 @@ export {
   clip,
   cos,
   div,
-  elu,
   eq,
   erf,
   exp,
   expm1,
   floor,
   ge,
-  gelu,
   gt,
   isNaN,
   le,
-  leakyRelu,
   log,
   log1p,
-  logSigmoid,
   lt,
   maximum,
   minimum,
+  mod,
   mul,
   ne,
   neg,
@@ -41,14 +39,10 @@ export {
   or,
   pow,
   reciprocal,
-  relu,
   round,
   rsqrt,
-  sigmoid,
   sign,
-  silu,
   sin,
-  softplus,
   sqrt,
   square,
   stopGradient,
@@ -58,6 +52,7 @@ export {
   trunc,
   where,
 } from "./elementwise.ts";
+export { einsum } from "./einsum.ts";
 export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";

@@ -10,6 +10,7 @@ import { DTypeError, ShapeError } from "../errors.ts";
 import { broadcastShapes, format } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { apply, evaluate } from "../trace.ts";
+import { mul } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
 
 /**
@@ -84,4 +85,16 @@ export function dot(a: Tensor, b: Tensor): Tensor {
     );
   }
   return matmul(a, b);
+}
+
+/** Products of each element of one vector with each of another: [m] and [n] give [m, n]. */
+export function outer(a: Tensor, b: Tensor): Tensor {
+  if (a.shape.length !== 1 || b.shape.length !== 1) {
+    throw new ShapeError(
+      `Cannot take the outer product of ${format(a)} and ${
+        format(b)
+      }: both must be vectors`,
+    );
+  }
+  return evaluate(() => mul(reshape(a, [-1, 1]), b));
 }

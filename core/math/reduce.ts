@@ -14,7 +14,6 @@ import { bind } from "../ops.ts";
 import {
   abs,
   add,
-  constant,
   div,
   eq,
   exp,
@@ -28,6 +27,7 @@ import {
   sub,
   where,
 } from "./elementwise.ts";
+import { constant } from "./broadcast.ts";
 import { reshape, squeeze } from "./movement.ts";
 
 /** Reduces by a primitive; keeps the axes with size 1 where asked. */
