@@ -58,7 +58,7 @@ export async function init(
 }
 
 async function open(options: InitOptions): Promise<Backend> {
-  const { backend = "auto", precision = "f32", device } = options;
+  const { backend = "auto", precision = "f32" } = options;
   if (precision === "f64" && backend !== "reference") {
     throw new DeviceError(
       `Cannot compute in f64 on ${backend}: only the reference backend can`,
@@ -69,22 +69,33 @@ async function open(options: InitOptions): Promise<Backend> {
       return createReferenceBackend(precision);
     case "wasm":
       return createWasmBackend();
-    case "webgpu":
-    case "auto": {
-      const { openWebGpu } = await import("../gpu/mod.ts");
-      const gpu = await openWebGpu({
-        ...(device && { device }),
-        allowFallback: backend === "webgpu",
-      });
+    case "webgpu": {
+      const gpu = await openGpu(options);
       if (gpu) return gpu;
-      if (backend === "auto") return createWasmBackend();
       throw new DeviceError(
         "Cannot open WebGPU: there is no adapter; use the backend wasm",
       );
     }
+    case "auto":
+      try {
+        return await openGpu(options) ?? createWasmBackend();
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error;
+        console.warn(`cotan: wasm is used, for WebGPU fails: ${error.message}`);
+        return createWasmBackend();
+      }
     default:
       throw new DeviceError(
         `Cannot open the backend "${backend as string}": there are webgpu, wasm and reference`,
       );
   }
+}
+
+/** Opens WebGPU; a software adapter only where WebGPU is asked for by name. Loaded when needed, so bundles may leave it out. */
+async function openGpu(
+  { backend, device }: InitOptions,
+): Promise<Backend | null> {
+  const { openWebGpu } = await import("../gpu/mod.ts");
+  const allowFallback = backend === "webgpu";
+  return openWebGpu({ ...(device && { device }), allowFallback });
 }

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Expr, View } from "../core/plan/kernel.ts";
+import type { Expr, Output, View } from "../core/plan/kernel.ts";
 
 /** Calls `visit` once on each distinct subexpression, operands first. */
 export function walk(
@@ -71,6 +71,11 @@ export function loadsOf(roots: readonly Expr[]): Access[] {
     }
   });
   return loads;
+}
+
+/** All stores and loads of some outputs. */
+export function accessesOf(outputs: readonly Output[]): Access[] {
+  return [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
 }
 
 function operands(expr: Expr): readonly Expr[] {

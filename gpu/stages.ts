@@ -19,7 +19,13 @@ import type {
   View,
 } from "../core/plan/kernel.ts";
 import { sizeOf, stridesOf } from "../core/shape.ts";
-import { loadsOf, rewriter, viewRewriter } from "./expr.ts";
+import {
+  type Access,
+  accessesOf,
+  loadsOf,
+  rewriter,
+  viewRewriter,
+} from "./expr.ts";
 import { merge } from "./merge.ts";
 import type { Schedule } from "./schedule.ts";
 
@@ -63,11 +69,8 @@ function reduceStages(
     Math.floor(sizeOf(over) / (schedule.piece * lanes)),
     extent,
   );
-  if (
-    pieces < 2 || !leavesRoom(outputs) || loadsOf([body]).length >= mostBuffers
-  ) {
-    return [{ ...step, kernel }];
-  }
+  const fits = leavesRoom(loadsOf([body])) && leavesRoom(accessesOf(outputs));
+  if (pieces < 2 || !fits) return [{ ...step, kernel }];
 
   // Whole groups of four, so that aligned rows stay aligned.
   const piece = Math.ceil(extent / pieces / 4) * 4;
@@ -77,33 +80,34 @@ function reduceStages(
     strides: [strides[axis]! * piece, ...strides],
   });
   const partial = viewRewriter(cut)(body);
-  const inside: Expr = {
-    kind: "call",
-    op: "lt",
-    dtype: "bool",
-    args: [
-      {
-        kind: "index",
-        view: cut({ offset: 0, strides: unit(axis, last + 1) }),
-        dtype: "i32",
-      },
-      { kind: "const", value: extent, dtype: "i32" },
-    ],
-  };
   return [
     toScratch(step, [count, ...shape], body.dtype, {
       kind: "reduce",
       combine,
       over: over.with(axis - rank, piece),
-      body: extent % piece === 0 ? partial : {
-        kind: "call",
-        op: "select",
-        args: [inside, partial, identity(kernel)],
-        dtype: body.dtype,
-      },
+      body: extent % piece === 0 ? partial : select(
+        isBelow(cut({ offset: 0, strides: unit(axis, last + 1) }), extent),
+        partial,
+        identity(kernel),
+      ),
     }),
     fromScratch(step, kernel, count, combine, body.dtype),
   ];
+}
+
+/** Whether the value of a view is below a limit. */
+function isBelow(view: View, limit: number): Expr {
+  const dtype = "i32";
+  const args: Expr[] = [
+    { kind: "index", view, dtype },
+    { kind: "const", value: limit, dtype },
+  ];
+  return { kind: "call", op: "lt", args, dtype: "bool" };
+}
+
+function select(condition: Expr, a: Expr, b: Expr): Expr {
+  const args = [condition, a, b];
+  return { kind: "call", op: "select", args, dtype: a.dtype };
 }
 
 function matmulStages(
@@ -133,7 +137,9 @@ function matmulStages(
     Math.floor(k / schedule.matmul.piece),
   );
   while (pieces > 1 && k % (4 * pieces) !== 0) pieces--;
-  if (pieces < 2 || !leavesRoom(outputs)) return [{ ...step, kernel }];
+  if (pieces < 2 || !leavesRoom(accessesOf(outputs))) {
+    return [{ ...step, kernel }];
+  }
 
   const piece = k / pieces;
   const cut = ({ offset, strides }: View, axis: number): View => ({
@@ -272,9 +278,8 @@ function withScratch(
   };
 }
 
-/** Whether the outputs leave a binding for the scratch page. */
-function leavesRoom(outputs: readonly Output[]): boolean {
-  const accesses = [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
+/** Whether a kernel with these accesses has a binding left for the scratch page. */
+function leavesRoom(accesses: readonly Access[]): boolean {
   return new Set(accesses.map(({ buffer }) => buffer)).size < mostBuffers;
 }
 

@@ -9,7 +9,6 @@
 import type { Tensor } from "../tensor.ts";
 import { evaluate } from "../trace.ts";
 import {
-  abs,
   add,
   div,
   erf,
@@ -19,7 +18,6 @@ import {
   le,
   log1p,
   lt,
-  minimum,
   mul,
   neg,
   square,
@@ -41,9 +39,13 @@ export function logSigmoid(x: Tensor): Tensor {
   return evaluate(() => neg(softplus(neg(x))));
 }
 
-/** log(1 + eˣ) = max(x, 0) + log1p(e^-|x|). */
+/** log(1 + eˣ) = max(x, 0) + log1p(e^-|x|), without a kink at 0. */
 export function softplus(x: Tensor): Tensor {
-  return evaluate(() => add(relu(x), log1p(exp(neg(abs(x))))));
+  return evaluate(() => {
+    const below = lt(x, 0);
+    const e = exp(where(below, x, neg(x)));
+    return add(where(below, 0, x), log1p(e));
+  });
 }
 
 /** max(x, 0); NaN for NaN; its gradient at 0 is 0. */
@@ -65,8 +67,9 @@ export function elu(
   options: { readonly alpha?: number } = {},
 ): Tensor {
   return evaluate(() => {
-    const negative = mul(expm1(minimum(x, 0)), options.alpha ?? 1);
-    return where(gt(x, 0), x, negative);
+    const above = gt(x, 0);
+    const negative = mul(expm1(where(above, 0, x)), options.alpha ?? 1);
+    return where(above, x, negative);
   });
 }
 

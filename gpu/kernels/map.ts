@@ -9,7 +9,7 @@
 import type { DType } from "../../core/dtype.ts";
 import type { MapKernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
-import { loadsOf } from "../expr.ts";
+import { accessesOf } from "../expr.ts";
 import type { Schedule } from "../schedule.ts";
 import { Block } from "../block.ts";
 import { type Program, Shader, splitIndex, vectorBuffers } from "../shader.ts";
@@ -25,7 +25,7 @@ export function mapProgram(
   const last = shape.length - 1;
   const lanes = last >= 0 && shape[last]! % 4 === 0 ? last : null;
   const grid = shape.map((d, axis) => axis === lanes ? d / 4 : d);
-  const accesses = [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
+  const accesses = accessesOf(outputs);
   const vectors = lanes === null
     ? new Set<number>()
     : vectorBuffers(accesses, lanes);

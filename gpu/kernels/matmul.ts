@@ -9,7 +9,7 @@
 import type { DType } from "../../core/dtype.ts";
 import type { MatmulKernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
-import { loadsOf } from "../expr.ts";
+import { accessesOf } from "../expr.ts";
 import type { Schedule } from "../schedule.ts";
 import { Block } from "../block.ts";
 import { isVector, type Program, Shader, splitIndex } from "../shader.ts";
@@ -56,7 +56,7 @@ function vectorOperands(
   { shape, a, b, outputs }: MatmulKernel,
 ): Set<number> {
   const rank = shape.length;
-  const accesses = [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
+  const accesses = accessesOf(outputs);
   const vectors = new Set(
     [a.buffer, b.buffer, ...accesses.map(({ buffer }) => buffer)],
   );

@@ -10,7 +10,7 @@ import type { DType } from "../../core/dtype.ts";
 import type { ReduceKernel } from "../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../core/shape.ts";
 import { Block } from "../block.ts";
-import { loadsOf } from "../expr.ts";
+import { accessesOf, loadsOf } from "../expr.ts";
 import type { Width } from "../functions.ts";
 import { constant, typeName } from "../scalar.ts";
 import type { Schedule } from "../schedule.ts";
@@ -173,7 +173,7 @@ function vectors(
   lanes: number | null,
 ): Set<number> {
   if (lanes === null) return new Set();
-  const results = [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
+  const results = accessesOf(outputs);
   const found = vectorBuffers([...loadsOf([body]), ...results], lanes);
   // Results are stored one by one where four terms are read at once.
   if (lanes >= shape.length) results.forEach((r) => found.delete(r.buffer));
