@@ -78,7 +78,7 @@ if (import.meta.main) {
   const ids = [...prompt];
   const learned = tree.merge(now.trainable, frozen);
   for await (
-    const id of generate(model, learned, prompt, { maxNewTokens: 20 })
+    const id of generate(model, learned, prompt, { maxNewTokens: 32 })
   ) {
     ids.push(id);
   }

@@ -23,8 +23,14 @@ import { type Shape, sizeOf, stridesOf } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { erf } from "./erf.ts";
 
-/** A scalar function; integers say so, since they divide and multiply in their own way. */
-type Scalar = (a: number, b: number, c: number, dtype: DType) => number;
+/** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
+type Scalar = (
+  a: number,
+  b: number,
+  c: number,
+  dtype: DType,
+  from: DType | undefined,
+) => number;
 
 /** The scalar function of each elementwise primitive. */
 const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
@@ -42,7 +48,7 @@ const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
   tanh: Math.tanh,
   erf,
   not: (a) => a ? 0 : 1,
-  cast: (a, _, __, dtype) => castTo(a, dtype),
+  cast: (a, _, __, dtype, from) => castTo(a, dtype, from),
   alias: (a) => a,
   stopGradient: (a) => a,
   add: (a, b) => a + b,
@@ -178,8 +184,9 @@ function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
     return;
   }
   const [a, b = a, c = a] = inputs;
+  const from = node.inputs[0]?.dtype;
   for (let i = 0; i < out.length; i++) {
-    out[i] = scalar(a![i]!, b![i]!, c![i]!, node.dtype);
+    out[i] = scalar(a![i]!, b![i]!, c![i]!, node.dtype, from);
   }
 }
 
@@ -235,12 +242,13 @@ function dot(a: readonly number[], b: readonly number[]): number {
   return a.reduce((sum, x, i) => sum + x * b[i]!, 0);
 }
 
-function castTo(a: number, dtype: DType): number {
+function castTo(a: number, dtype: DType, from: DType | undefined): number {
+  if (dtype === "bool") return a !== 0 ? 1 : 0;
+  // Integers keep their bits: the array that the number goes into wraps it around.
+  if (from !== "f32") return a;
   switch (dtype) {
     case "f32":
       return a;
-    case "bool":
-      return a !== 0 ? 1 : 0;
     case "i32":
       return Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Math.trunc(a) || 0));
     case "u32":

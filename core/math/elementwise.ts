@@ -109,7 +109,10 @@ export function stopGradient(x: Tensor): Tensor {
   return unary("stopGradient", x);
 }
 
-/** x converted to a dtype: truncated toward zero to integers, x ≠ 0 to bool. */
+/**
+ * x converted to a dtype: f32 to an integer is truncated toward zero and stops at the ends of the range, NaN is 0;
+ * integers of the other kind keep their bits; to bool it is x ≠ 0.
+ */
 export function cast(x: Tensor, dtype: DType): Tensor {
   return apply("cast", [x], { dtype });
 }

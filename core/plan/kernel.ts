@@ -59,7 +59,10 @@ export type Expr =
   }
   /** What a reduction or a matmul has computed for this point; only in the outputs of such kernels. */
   | { readonly kind: "acc"; readonly dtype: DType }
-  /** A conversion between dtypes: to an integer it truncates toward zero, to bool it is x ≠ 0. */
+  /**
+   * A conversion between dtypes: of f32 to an integer it truncates toward zero, stops at the ends of the range, and
+   * makes 0 of NaN; of one integer type to the other it keeps the bits; to bool it is x ≠ 0.
+   */
   | {
     readonly kind: "cast";
     readonly arg: Expr;

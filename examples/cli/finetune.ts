@@ -61,12 +61,12 @@ export const finetuneOptions: FinetuneOptions = {
   method: choice(["lora", "full"], "what is trained", "lora"),
   rank: number("rank of the adapters", 8, { integer: true, min: 1 }),
   alpha: number("the adapters count alpha / rank times", 16, { min: 1e-6 }),
-  targets: list("layers with adapters, or all-linear", ["q_proj", "v_proj"]),
+  targets: list("layers with adapters, or all-linear", ["all-linear"]),
   "completion-only": flag("learn completions alone, not prompts"),
   ...trainingOptions({
-    steps: 300,
+    steps: 150,
     batch: 8,
-    lr: 0.01,
+    lr: 0.005,
     weightDecay: 0,
     saveEvery: 50,
     logEvery: 10,
@@ -132,5 +132,9 @@ export async function finetune(
   if (!trained) return false;
   const { valid } = data;
   await verifyResult(trained, loaded, { out, method, valid, terminal });
+  const use = method === "lora"
+    ? `--model ${name} --adapter ${out}`
+    : `--model ${out}`;
+  terminal.line(`\ntry it: deno task generate ${use} --prompt "…"`);
   return true;
 }

@@ -20,8 +20,8 @@ export interface Standing {
   readonly lr: number;
   /** Labels that counted, a second. */
   readonly tokensPerSecond: number;
-  /** Seconds since training began. */
-  readonly seconds: number;
+  /** Seconds that the rest takes at this speed. */
+  readonly secondsLeft: number;
 }
 
 /** Milliseconds between two drawings of the bar. */
@@ -73,11 +73,12 @@ export function bar(standing: Standing, columns: number): string {
 }
 
 function figures(
-  { step, steps, loss, tokensPerSecond, seconds }: Standing,
+  { loss, tokensPerSecond, secondsLeft }: Standing,
 ): string {
-  const left = seconds / step * (steps - step);
   const speed = Math.round(tokensPerSecond).toLocaleString("en-US");
-  return `loss ${loss.toFixed(3)}  ${speed} tokens/s  ${duration(left)} left`;
+  return `loss ${loss.toFixed(3)}  ${speed} tokens/s  ${
+    duration(secondsLeft)
+  } left`;
 }
 
 /** Minutes and seconds, with hours where there are any: `1:05`. */

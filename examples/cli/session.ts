@@ -60,23 +60,25 @@ export async function runSession<P extends Tree>(
   const start = performance.now();
   const window = { loss: 0, steps: 0 };
   // The first step compiles: the speed is that of the others.
-  const pace = { since: start, tokens: 0 };
+  const pace = { since: start, steps: 0, tokens: 0 };
   return await train(params, {
     ...options,
     onStep: ({ step, loss, tokens }) => {
       window.loss += loss;
       window.steps++;
+      pace.steps++;
       pace.tokens += tokens;
       const now = performance.now();
+      const elapsed = (now - pace.since) / 1000;
       const standing: Standing = {
         step,
         steps,
         loss: window.loss / window.steps,
         lr: rates[step - 1]!,
-        tokensPerSecond: pace.tokens / ((now - pace.since) / 1000),
-        seconds: (now - start) / 1000,
+        tokensPerSecond: pace.tokens / elapsed,
+        secondsLeft: elapsed / pace.steps * (steps - step),
       };
-      if (step === 1) Object.assign(pace, { since: now, tokens: 0 });
+      if (step === 1) Object.assign(pace, { since: now, steps: 0, tokens: 0 });
       progress.step(standing);
       if (step % logEvery !== 0 && step !== steps) return;
       progress.log(standing);
@@ -85,7 +87,7 @@ export async function runSession<P extends Tree>(
         loss: standing.loss,
         lr: standing.lr,
         tokensPerSecond: Math.round(standing.tokensPerSecond),
-        seconds: Number(standing.seconds.toFixed(3)),
+        seconds: Math.round(now - start) / 1000,
       });
       Object.assign(window, { loss: 0, steps: 0 });
     },

@@ -19,6 +19,9 @@ export type ExampleFormat = "text" | "jsonl" | "e2e";
 /** What stands between context and completion in the E2E format. */
 const E2E_SEPARATOR = "||";
 
+/** Endings of data that would pass for plain text and is none. */
+const OTHER = /(\.(?:json|csv|tsv|parquet|arrow))(?:\.gz)?$/i;
+
 /**
  * The format of a file: `.jsonl` and `.ndjson` are JSON lines; other text is in the E2E format where its first line that
  * is not empty has `||`, and plain otherwise. An ending `.gz` is passed over.
@@ -41,7 +44,8 @@ export function exampleFormat(name: string, text: string): ExampleFormat {
 
 /**
  * The examples in a text. Plain text is one example; otherwise each line that is not empty is one. Throws `FormatError`
- * for a bad line, with the name, the line number and the reason, and for a text without examples.
+ * for a bad line, with the name, the line number and the reason, for a text without examples, and for files of other
+ * kinds, such as `.csv`.
  *
  * @example
  * ```ts
@@ -56,6 +60,12 @@ export function exampleFormat(name: string, text: string): ExampleFormat {
  * ```
  */
 export function parseExamples(text: string, name: string): Example[] {
+  const ending = OTHER.exec(name)?.[1];
+  if (ending !== undefined) {
+    throw new FormatError(
+      `Cannot read ${name}: ${ending} files are not supported; give text as .txt, or examples as .jsonl, one object a line`,
+    );
+  }
   const format = exampleFormat(name, text);
   const examples = format === "text"
     ? text.trim() === "" ? [] : [{ text }]

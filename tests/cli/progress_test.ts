@@ -16,7 +16,7 @@ const standing: Standing = {
   loss: 2.34567,
   lr: 0.00125,
   tokensPerSecond: 12345.6,
-  seconds: 20,
+  secondsLeft: 60,
 };
 
 Deno.test("a line says where training stands", () => {

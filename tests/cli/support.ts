@@ -107,6 +107,6 @@ export async function prepare(folder: string): Promise<string[]> {
     ...["--out", `${folder}/out`],
     ...["--backend", "reference"],
     ...["--steps", "12", "--batch", "2", "--seq", "12", "--log-every", "1"],
-    ...["--sample-tokens", "2"],
+    ...["--targets", "q_proj,v_proj", "--lr", "0.01", "--sample-tokens", "2"],
   ];
 }

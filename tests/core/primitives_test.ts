@@ -66,7 +66,7 @@ function isFloat({ inputs, type }: Sample): boolean {
 inFloat64(
   "the type rule of every primitive gives the type of its result",
   (t) =>
-    eachPrimitive(t, 20, async (op, { inputs, params, type }) => {
+    eachPrimitive(t, 60, async (op, { inputs, params, type }) => {
       const { shape, dtype } = op === "input"
         ? inputs[0]!
         : ops[op].type(inputs, params as never);
@@ -79,7 +79,7 @@ inFloat64(
 Deno.test("the gradient of every primitive is that of finite differences, to the second order", (t) =>
   eachPrimitive(
     t,
-    6,
+    12,
     (op, { inputs, params }) =>
       checkGrads(
         (...xs) => applyOp(op, xs, params),
@@ -135,7 +135,7 @@ Deno.test("a plan of every primitive gives what the reference gives", (t) => {
     alignment: 64,
   };
   const planned = createRuntime(createPlanBackend(limits));
-  return eachPrimitive(t, 15, async (op, sample) => {
+  return eachPrimitive(t, 60, async (op, sample) => {
     using expected = runOn(reference, op, sample);
     using actual = runOn(planned, op, sample);
     await assertClose(actual, expected, { rtol: 1e-12, atol: 1e-12 });
@@ -144,10 +144,11 @@ Deno.test("a plan of every primitive gives what the reference gives", (t) => {
 
 eachBackend(
   "every primitive gives what the reference gives",
-  async (_, t) => {
+  async (name, t) => {
+    const runs = name === "wasm" ? 40 : 6;
     const reference = createRuntime(createReferenceBackend());
     const backend = currentRuntime();
-    await eachPrimitive(t, 6, async (op, sample) => {
+    await eachPrimitive(t, runs, async (op, sample) => {
       using expected = runOn(reference, op, sample);
       using actual = runOn(backend, op, sample);
       await assertClose(actual, expected, sample);

@@ -5,14 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import {
-  type BackendName,
-  jit,
-  type Tensor,
-  tensor,
-  tree,
-  valueAndGrad,
-} from "cotan";
+import { jit, type Tensor, tensor, tree, valueAndGrad } from "cotan";
 import {
   adamw,
   applyUpdates,
@@ -211,47 +204,3 @@ for (const name of ["llama-tiny", "stories260K"]) {
   inFloat64(what, (t) => checkCase(name, t, exact), ignore);
   eachBackend(what, (_, t) => checkCase(name, t, inFloat32), undefined, ignore);
 }
-
-/** A prompt of reference_numpy_f64.json, whose logits are those behind its last token. */
-interface Reference {
-  readonly prompt_ids: number[];
-  readonly greedy_ids: number[];
-  readonly last_logits_first16: number[];
-}
-
-async function checkReference(backend: BackendName | "float64"): Promise<void> {
-  const folder = "data/stories260K";
-  const prompts = readJson<Record<string, Reference>>(
-    `${folder}/reference_numpy_f64.json`,
-  );
-  const { model, params } = await fromPretrained(
-    goldenUrl(`${folder}/hf-converted`),
-    { tokenizer: false },
-  );
-  for (
-    const [prompt, { prompt_ids, greedy_ids, last_logits_first16 }] of Object
-      .entries(prompts)
-  ) {
-    using ids = ints([prompt_ids]);
-    using logits = model.apply(params, ids);
-    const last = (await logits.data()).slice(
-      (prompt_ids.length - 1) * logits.shape[2]!,
-    );
-    const atol = backend === "float64" ? 1e-9 : 2e-4;
-    assertCloseData(
-      last.slice(0, 16),
-      last_logits_first16,
-      `logits after "${prompt}"`,
-      { rtol: 0, atol },
-    );
-    const tokens = generate(model, params, prompt_ids, {
-      maxNewTokens: greedy_ids.length - prompt_ids.length,
-    });
-    assertEquals([...prompt_ids, ...await Array.fromAsync(tokens)], greedy_ids);
-  }
-}
-
-const reference =
-  "a real Llama has the reference's logits and continues its prompts id for id";
-inFloat64(reference, () => checkReference("float64"), ignore);
-eachBackend(reference, checkReference, undefined, ignore);

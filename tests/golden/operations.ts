@@ -38,7 +38,8 @@ export interface Attributes {
   readonly ignore_index: number;
   readonly label_smoothing: number;
   readonly reduction: "mean" | "sum" | "none";
-  readonly signed_zero: boolean;
+  readonly equation: string;
+  readonly signed_zero?: boolean;
 }
 
 /** An operation on the inputs of a case. */
@@ -74,6 +75,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       reduction: a.reduction,
     }),
   div: (_, x, y) => x!.div(y!),
+  einsum: ({ equation }, ...xs) => cotan.einsum(equation, ...xs),
   elu: (_, x) => x!.elu(),
   embedding: (_, weight, ids) => embedding({ weight: weight! }, ids!),
   eq: (_, x, y) => x!.eq(y!),
@@ -149,7 +151,6 @@ export const notYet: readonly string[] = [
   "conv1d",
   "conv2d",
   "cumsum",
-  "einsum",
   "mse_loss",
   "prod",
   "sort",

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import * as cotan from "cotan";
 import { type BackendName, grad, scope, type Tensor } from "cotan";
 import { assertCloseData } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
@@ -31,9 +32,10 @@ interface Case {
   readonly note?: string;
   readonly inputs: readonly string[];
   readonly output: string;
-  readonly cotangent: string;
-  readonly grads: Readonly<Record<number, string>>;
-  readonly tangents: Readonly<Record<number, string>>;
+  readonly cotangent?: string;
+  readonly grads?: Readonly<Record<number, string>>;
+  readonly tangents?: Readonly<Record<number, string>>;
+  readonly jvp?: string;
   readonly hvp?: Readonly<Record<number, string>>;
 }
 
@@ -41,6 +43,7 @@ interface Case {
 interface Tolerances {
   readonly output: number;
   readonly grad: number;
+  readonly jvp: number;
   readonly hvp: number;
   /** Of each element of edge values. */
   readonly edge: number;
@@ -51,6 +54,7 @@ interface Tolerances {
 const inFloat32: Tolerances = {
   output: 2e-6,
   grad: 1e-5,
+  jvp: 1e-5,
   hvp: 1e-4,
   edge: 1e-5,
   // Over an axis of size 1 the gradient is the small difference of two nearly equal terms.
@@ -61,6 +65,7 @@ const inFloat32: Tolerances = {
 const exact: Tolerances = {
   output: 1e-7,
   grad: 1e-7,
+  jvp: 1e-7,
   hvp: 1e-7,
   edge: 1e-7,
   looser: {},
@@ -68,42 +73,50 @@ const exact: Tolerances = {
 
 type Tensors = Map<string, GoldenTensor>;
 
+/** A result, and the name of the tensor that it should be. */
+interface Result {
+  readonly part: "output" | "grad" | "jvp" | "hvp";
+  readonly actual: Tensor;
+  readonly expected: string;
+}
+
 function runCase(
   operation: Operation,
-  { attrs, inputs, cotangent, grads, tangents, hvp }: Case,
+  { attrs, inputs, output, cotangent, grads, tangents, jvp, hvp }: Case,
   tensors: Tensors,
-): {
-  output: Tensor;
-  grads: Record<string, Tensor>;
-  hvp: Record<string, Tensor>;
-} {
+): Result[] {
   const get = (name: string): Tensor => upload(tensors.get(name)!);
   const xs = inputs.map(get);
-  const output = operation(attrs, ...xs);
-  if (!grads) return { output, grads: {}, hvp: {} };
-  const ct = get(cotangent);
+  const value = operation(attrs, ...xs);
+  const results: Result[] = [
+    { part: "output", actual: value, expected: output },
+  ];
+  if (!grads) return results;
+  const ct = get(cotangent!);
   const wrt = Object.keys(grads).map(Number);
   const primals = wrt.map((i) => xs[i]!);
-  const slope = grad((primals: Tensor[]) => {
-    const all = xs.map((x, i) =>
-      wrt.includes(i) ? primals[wrt.indexOf(i)]! : x
-    );
-    return operation(attrs, ...all).mul(ct).sum();
-  });
-  const byInput = (list: readonly Tensor[]): Record<string, Tensor> =>
-    Object.fromEntries(wrt.map((i, at) => [i, list[at]!]));
-  if (!hvp) return { output, grads: byInput(slope(primals)), hvp: {} };
-  const along = wrt.map((i) => get(tangents[i]!));
-  const curve = grad((primals: Tensor[]) =>
-    slope(primals).map((g, i) => g.mul(along[i]!).sum()).reduce((a, b) =>
-      a.add(b)
-    )
-  );
-  return {
-    output,
-    grads: byInput(slope(primals)),
-    hvp: byInput(curve(primals)),
+  const f = (primals: Tensor[]): Tensor => {
+    const rest = [...primals];
+    const all = xs.map((x, i) => wrt.includes(i) ? rest.shift()! : x);
+    return operation(attrs, ...all);
   };
+  const slope = grad((primals: Tensor[]) => f(primals).mul(ct).sum());
+  slope(primals).forEach((actual, at) => {
+    results.push({ part: "grad", actual, expected: grads[wrt[at]!]! });
+  });
+  if (!jvp) return results;
+  const along = wrt.map((i) => get(tangents![i]!));
+  const { tangent } = cotan.jvp(f, [primals], [along]);
+  results.push({ part: "jvp", actual: tangent, expected: jvp });
+  if (!hvp) return results;
+  const curve = grad((primals: Tensor[]) =>
+    slope(primals).map((g, i) => g.mul(along[i]!).sum())
+      .reduce((a, b) => a.add(b))
+  );
+  curve(primals).forEach((actual, at) => {
+    results.push({ part: "hvp", actual, expected: hvp[wrt[at]!]! });
+  });
+  return results;
 }
 
 /** Asserts a tensor within a share of the largest expected element. */
@@ -146,43 +159,32 @@ async function assertEdges(
 async function checkFile(
   name: string,
   operation: Operation,
-  { output, grad, hvp, edge, looser }: Tolerances,
+  tolerances: Tolerances,
   backend: BackendName,
 ): Promise<void> {
   const tensors = readTensors(`golden/ops/${name}.safetensors`);
   const { cases } = readJson<{ cases: Case[] }>(`golden/ops/${name}.json`);
   for (const [i, example] of cases.entries()) {
-    if (example.kind === "convention") continue;
+    const { id, kind, attrs, inputs } = example;
+    if (kind === "convention") continue;
     // Shaders take long to compile on a software adapter: a third of the cases by default.
-    const isCostly = backend === "webgpu" && example.kind === "grad";
+    const isCostly = backend === "webgpu" && kind === "grad";
     if (isCostly && !isFull && i % 3 !== 0) continue;
     const results = scope(() => runCase(operation, example, tensors));
-    const of = (part: string): string =>
-      `${part} of ${name} ${example.id} ${JSON.stringify(example.attrs)}`;
-    const expected = tensors.get(example.output)!;
-    if (example.kind === "forward") {
-      const { signed_zero = false } = example.attrs;
-      const operands = example.inputs.map((input) => tensors.get(input)!);
-      await assertEdges(
-        results.output,
-        expected,
-        operands,
-        edge,
-        signed_zero,
-        of("result"),
-      );
-      continue;
-    }
-    await assertNear(results.output, expected, output, of("result"));
-    for (const [input, key] of Object.entries(example.grads)) {
-      const rtol = looser[`${name} ${example.id}`] ?? grad;
-      const what = of(`gradient ${input}`);
-      await assertNear(results.grads[input]!, tensors.get(key)!, rtol, what);
-    }
-    for (const [input, key] of Object.entries(example.hvp ?? {})) {
-      const rtol = looser[`${name} ${example.id}`] ?? hvp;
-      const what = of(`gradient of gradient ${input}`);
-      await assertNear(results.hvp[input]!, tensors.get(key)!, rtol, what);
+    for (const { part, actual, expected: key } of results) {
+      const expected = tensors.get(key)!;
+      const what = `${part} ${key} of ${name} ${JSON.stringify(attrs)}`;
+      if (kind === "forward") {
+        const operands = inputs.map((input) => tensors.get(input)!);
+        const signed = attrs.signed_zero ?? false;
+        const rtol = tolerances.edge;
+        await assertEdges(actual, expected, operands, rtol, signed, what);
+      } else {
+        const looser = tolerances.looser[`${name} ${id}`];
+        const rtol = part !== "output" && looser || tolerances[part];
+        await assertNear(actual, expected, rtol, what);
+      }
+      actual.dispose();
     }
   }
 }

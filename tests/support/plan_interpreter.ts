@@ -219,7 +219,7 @@ function evaluate(
       case "acc":
         return acc;
       case "cast":
-        return convert(visit(e.arg), e.dtype);
+        return convert(visit(e.arg), e.dtype, e.arg.dtype);
       case "call": {
         const [a, b, c, d] = e.args.map(visit) as [
           number,
@@ -239,10 +239,11 @@ function wrap(value: number, dtype: DType): number {
   return dtype === "i32" ? value | 0 : dtype === "u32" ? value >>> 0 : value;
 }
 
-/** A number converted to another dtype: integers are cut off at the ends of their range. */
-function convert(value: number, dtype: DType): number {
+/** A number converted to another dtype: f32 is cut off at the ends of an integer's range. */
+function convert(value: number, dtype: DType, from: DType): number {
   if (dtype === "f32") return value;
   if (dtype === "bool") return value === 0 ? 0 : 1;
+  if (from !== "f32") return wrap(value, dtype);
   const [low, high] = dtype === "i32"
     ? [-(2 ** 31), 2 ** 31 - 1]
     : [0, 2 ** 32 - 1];

@@ -12,14 +12,18 @@ export const isFull: boolean = Deno.env.get("COTAN_FULL") === "1";
 /** How many times as many runs the full sweep takes. */
 const FULL = 25;
 
-/** Asserts a property, about `runs` times by default; fast-check prints the seed and the path of a failure. */
+/**
+ * Asserts a property: of examples, such as what it once failed of, then about `runs` times by default. fast-check
+ * prints the seed and the path of a failure.
+ */
 export async function check<T>(
   property: fc.IAsyncProperty<T> | fc.IProperty<T>,
   runs: number,
+  examples: T[] = [],
 ): Promise<void> {
   await fc.assert(property, {
-    numRuns: isFull ? runs * FULL : runs,
+    numRuns: examples.length + (isFull ? runs * FULL : runs),
+    examples,
     ...!isFull && { seed: 202 },
-    endOnFailure: false,
   });
 }

@@ -109,3 +109,14 @@ Deno.test("a file without examples is refused", () => {
     );
   }
 });
+
+Deno.test("tables and JSON documents are not taken for plain text", () => {
+  assertEquals(
+    refusal('[{"text": "a"}]', "data/a.json.gz"),
+    "Cannot read data/a.json.gz: .json files are not supported; give text as .txt, or examples as .jsonl, one object a line",
+  );
+  assertEquals(
+    refusal("text\na", "a.CSV"),
+    "Cannot read a.CSV: .CSV files are not supported; give text as .txt, or examples as .jsonl, one object a line",
+  );
+});
