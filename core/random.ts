@@ -15,6 +15,7 @@ import {
   log,
   lt,
   maximum,
+  minimum,
   mul,
   neg,
   sqrt,
@@ -94,8 +95,20 @@ export function uniform(
   const { min = 0, max = 1 } = options;
   return evaluate(() => {
     const unit = mul(cast(div(bits(key, shape), 256), "f32"), 2 ** -24);
-    return min === 0 && max === 1 ? unit : add(mul(unit, max - min), min);
+    if (min === 0 && max === 1) return unit;
+    // The largest of them may be rounded up to max itself.
+    return minimum(add(mul(unit, max - min), min), floatBelow(max));
   });
+}
+
+/** The largest float32 below a number. */
+function floatBelow(x: number): number {
+  const float = Float32Array.of(x);
+  const bits = new Int32Array(float.buffer);
+  if (float[0]! < x) return float[0]!;
+  if (float[0] === 0) return -(2 ** -149);
+  bits[0]! += float[0]! > 0 ? -1 : 1;
+  return float[0]!;
 }
 
 /** Normal numbers of mean 0 and standard deviation 1, by Box and Muller's transform. */

@@ -64,7 +64,7 @@ export const finetuneOptions: FinetuneOptions = {
   targets: list("layers with adapters, or all-linear", ["all-linear"]),
   "completion-only": flag("learn completions alone, not prompts"),
   ...trainingOptions({
-    steps: 150,
+    steps: 110,
     batch: 8,
     lr: 0.005,
     weightDecay: 0,

@@ -47,7 +47,7 @@ export const generateOptions: GenerateOptions = {
     integer: true,
     min: 1,
   }),
-  temperature: number("0 takes the likeliest token", 0.8, { min: 0 }),
+  temperature: number("0 takes the likeliest token", 0.6, { min: 0 }),
   "top-k": number("draws from the likeliest N; 0 from all", 40, {
     integer: true,
     min: 0,

@@ -189,7 +189,7 @@ async function evaluate<P extends Tree>(
   const maxNewTokens = Math.min(values["sample-tokens"], room);
   if (maxNewTokens < 1) return loss;
   let text = tokenizer.decode(prompt) + " ▸";
-  const options = { maxNewTokens, temperature: 0.5, topK: 40, seed, signal };
+  const options = { maxNewTokens, temperature: 0.4, topK: 40, seed, signal };
   const pieces = continueText(model, params, tokenizer, prompt, options);
   for await (const piece of pieces) text += piece;
   terminal.line(`sample ${when}:\n${wrap(text, terminal.columns())}`);

@@ -187,6 +187,19 @@ function assertWithin(
   }
 }
 
+eachBackend(
+  "the largest uniform number is below the end of the range",
+  async () => {
+    // The first word of this key begins with 24 ones.
+    const key = random.key(10082300);
+    assertEquals(await random.uniform(key, [1]).item(), 1 - 2 ** -24);
+    for (const [min, max] of [[1, 2], [-3, -1], [0, 1e-3], [-1, 0]] as const) {
+      const x = await random.uniform(key, [1], { min, max }).item();
+      assert(x < max && x > max - 1e-3 * (max - min), `${x} for ${max}`);
+    }
+  },
+);
+
 inFloat64(
   "uniform numbers have the moments of their distribution and stay in range",
   async () => {
