@@ -14,15 +14,17 @@ import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { sizeOf, stridesOf } from "../shape.ts";
 import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
-import { type Grouping, groupNodes } from "./group.ts";
-import type { Expr, Kernel, Matrix, Output, ScalarOp, View } from "./kernel.ts";
+import { groupNodes } from "./group.ts";
 import {
-  contiguous,
-  isContiguous,
-  isView,
-  moveView,
-  reshapeView,
-} from "./view.ts";
+  ACC,
+  type Build,
+  inline,
+  type InlineState,
+  load,
+  strided,
+} from "./inline.ts";
+import type { Expr, Kernel, Matrix, Output, View } from "./kernel.ts";
+import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
 export interface Value {
@@ -42,23 +44,11 @@ export interface Lowered {
   readonly outputs: readonly number[];
 }
 
-/** Stands for the accumulator among the buffers of an expression that is being built. */
-const ACC = -1;
-
 /** What is known while a graph is lowered. */
-interface State {
-  readonly grouping: Grouping;
+interface State extends InlineState {
   readonly buffersPerKernel: number;
   readonly values: Value[];
   readonly kernels: Kernel[];
-  readonly ids: Map<Node, number>;
-}
-
-/** One kernel being built: its root, the reduction or product that it computes, and the expressions made so far. */
-interface Build {
-  readonly root: Node | null;
-  readonly acc: Node | null;
-  readonly exprs: Map<Node, Expr>;
 }
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
@@ -69,6 +59,7 @@ export function lower(graph: Graph, buffersPerKernel: number): Lowered {
     values: [],
     kernels: [],
     ids: new Map(),
+    materialize: (node) => materialize(state, node),
   };
   for (const node of graph.inputs) state.ids.set(node, newValue(state, node));
   for (const node of toposort(graph.outputs)) {
@@ -250,101 +241,6 @@ function split(
 
 function throughViews(node: Node): Node {
   return isView(node) ? throughViews(node.inputs[0]!) : node;
-}
-
-/** The expression of a node over its own shape, inside a kernel. */
-function inline(state: State, build: Build, node: Node): Expr {
-  let expr = build.exprs.get(node);
-  if (!expr) build.exprs.set(node, expr = buildExpr(state, build, node));
-  return expr;
-}
-
-function buildExpr(state: State, build: Build, node: Node): Expr {
-  const { shape, dtype } = node;
-  if (node === build.acc) {
-    return { kind: "load", buffer: ACC, view: contiguous(shape), dtype };
-  }
-  const isRoot = state.grouping.roots.has(node) && node !== build.root;
-  if (isRoot || state.ids.has(node)) return load(state, node);
-  if (isView(node)) return moved(state, build, node);
-  switch (node.op) {
-    case "fill": {
-      const { value } = node.params as Params["fill"];
-      return { kind: "const", value, dtype };
-    }
-    case "iota": {
-      const { axis } = node.params as Params["iota"];
-      const strides = shape.map((_, i) => i === axis ? 1 : 0);
-      return { kind: "index", view: { offset: 0, strides }, dtype };
-    }
-    case "gather":
-      return gathered(state, build, node);
-    case "random":
-      return random(state, node);
-    case "cast":
-      return {
-        kind: "cast",
-        arg: inline(state, build, node.inputs[0]!),
-        dtype,
-      };
-  }
-  if (ops[node.op].kind !== "elementwise") return load(state, node);
-  const args = node.inputs.map((x) => inline(state, build, x));
-  return { kind: "call", op: node.op as ScalarOp, args, dtype };
-}
-
-function load(state: State, node: Node): Expr & { kind: "load" } {
-  const buffer = materialize(state, node);
-  const view = contiguous(node.shape);
-  return { kind: "load", buffer, view, dtype: node.dtype };
-}
-
-/** A movement node: the views of its operand moved, or the operand stored where they cannot be. */
-function moved(state: State, build: Build, node: Node): Expr {
-  const [x] = node.inputs;
-  const move = (expr: Expr) => mapViews(expr, (view) => moveView(node, view));
-  const expr = move(inline(state, build, x!)) ?? move(load(state, x!));
-  invariant(expr, `${node.op} of a whole buffer is a view`);
-  return expr;
-}
-
-/** A node as a strided part of a buffer. */
-function strided(state: State, node: Node): Matrix {
-  const build: Build = { root: null, acc: null, exprs: new Map() };
-  const expr = inline(state, build, node);
-  return expr.kind === "load" ? expr : load(state, node);
-}
-
-function gathered(state: State, build: Build, node: Node): Expr {
-  const [x, index] = node.inputs;
-  const { axis } = node.params as Params["gather"];
-  const { buffer, view: { offset, strides } } = strided(state, x!);
-  return {
-    kind: "gather",
-    buffer,
-    view: { offset, strides: strides.map((s, i) => i === axis ? 0 : s) },
-    index: inline(state, build, index!),
-    stride: strides[axis]!,
-    size: x!.shape[axis]!,
-    dtype: node.dtype,
-  };
-}
-
-function random(state: State, { shape, inputs }: Node): Expr {
-  const [key, stream] = inputs.map((x) => strided(state, x));
-  const dtype = "u32";
-  const strides = shape.map(() => 0);
-  const at = ({ buffer }: Matrix, offset: number): Expr => {
-    return { kind: "load", buffer, view: { offset, strides }, dtype };
-  };
-  const second = key!.view.offset + key!.view.strides[0]!;
-  const args: Expr[] = [
-    at(key!, key!.view.offset),
-    at(key!, second),
-    { kind: "index", view: contiguous(shape), dtype },
-    at(stream!, stream!.view.offset),
-  ];
-  return { kind: "call", op: "threefry", args, dtype };
 }
 
 /** Stores a node's elements through a view of a value. */

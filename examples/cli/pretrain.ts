@@ -178,7 +178,7 @@ function tokenizerFiles(bpe: Bpe, context: number) {
 }
 
 function pretty(json: unknown): string {
-  return `${JSON.stringify(json, null, 1)}\n`;
+  return `${JSON.stringify(json, null, 2)}\n`;
 }
 
 /** config.json, with the names of Hugging Face's LlamaConfig. */

@@ -1,60 +1,16 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { Backend, Executable, Storage } from "../../core/backend.ts";
-import type { DType } from "../../core/dtype.ts";
-import { DeviceError } from "../../core/errors.ts";
-import type { Expr, Place, Plan, Step } from "../../core/plan/kernel.ts";
+/**
+ * Tests of the WebGPU backend: programs, pending work and reading back.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import type { Executable, Storage } from "../../core/backend.ts";
+import type { Place } from "../../core/plan/kernel.ts";
 import { openWebGpu } from "../../gpu/mod.ts";
 import { ignore, openBackend } from "./adapter.ts";
-import { acc, call, fill, load, noGraph, wave } from "./run.ts";
-
-const line = { offset: 0, strides: [1] };
-
-/** The step `to = expr` over a line of points. */
-function step(
-  size: number,
-  expr: Expr,
-  buffers: readonly Place[],
-  dtypes: readonly DType[] = buffers.map(() => "f32"),
-): Step {
-  return {
-    kernel: {
-      kind: "map",
-      shape: [size],
-      outputs: [{ buffer: buffers.length - 1, view: line, expr }],
-    },
-    buffers,
-    dtypes,
-  };
-}
-
-function compile(
-  backend: Backend,
-  inputs: number,
-  plan: Partial<Plan>,
-): Executable {
-  const whole: Plan = {
-    inputs,
-    outputs: [],
-    freed: [],
-    pages: [],
-    steps: [],
-    ...plan,
-  };
-  return backend.compile(noGraph, new Array(inputs).fill(false), () => whole);
-}
-
-/** y = x + 1 into a new storage, on a line of points. */
-function increment(backend: Backend, size: number): Executable {
-  return compile(backend, 1, {
-    outputs: [{ kind: "new", size, dtype: "f32" }],
-    steps: [
-      step(size, call("add", [load(0, [1]), fill(1)]), [
-        { kind: "input", index: 0 },
-        { kind: "output", index: 0 },
-      ]),
-    ],
-  });
-}
+import { compile, increment, step } from "./programs.ts";
+import { acc, call, fill, load, wave } from "./run.ts";
 
 Deno.test({
   name: "openWebGpu gives a software adapter only where it is allowed",
@@ -329,158 +285,6 @@ Deno.test({
     await pending;
     assertEquals(backend.memory().reservedBytes, reserved);
     assertEquals(backend.memory().liveBytes, 4 * size);
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name: "tensors without elements go through programs",
-  ignore,
-  fn: async () => {
-    const backend = await openBackend();
-    const program = increment(backend, 0);
-    const x = backend.upload(new Float32Array(0), "f32");
-    const [y] = program.run([x]);
-    assertEquals(await backend.download(y!, "f32", 0), new Float32Array(0));
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name: "an allocation beyond the budget is refused with its size",
-  ignore,
-  fn: async () => {
-    const backend = await openBackend("software", 2 ** 20);
-    const pooled = backend.upload(new Float32Array(2 ** 17), "f32");
-    backend.free(pooled);
-    // The pool makes room.
-    const x = backend.upload(new Float32Array(2 ** 18 - 2 ** 10), "f32");
-    assertThrows(
-      () => backend.upload(new Float32Array(2 ** 14), "f32"),
-      DeviceError,
-      `Cannot allocate 64 KiB on ${backend.adapter}: 1020 KiB of 1 MiB are in use`,
-    );
-    backend.free(x);
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name: "a tensor larger than a binding is refused with its size",
-  ignore,
-  fn: async () => {
-    const backend = await openBackend();
-    const most = backend.limits.bytesPerBuffer;
-    if (most < 2 ** 29) {
-      const program = increment(backend, 4);
-      const big = compile(backend, 0, {
-        outputs: [{ kind: "new", size: most / 4 + 1, dtype: "f32" }],
-      });
-      const [x] = big.run([]);
-      assertThrows(
-        () => program.run([x!]),
-        DeviceError,
-        "Cannot bind 128.0 MiB",
-      );
-    }
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name:
-    "a shader that is rejected makes the next download fail with its message",
-  ignore,
-  fn: async () => {
-    const backend = await openBackend();
-    const x = backend.upload(Float32Array.of(1), "f32");
-    // Adding a bool is no planner's doing.
-    const broken = compile(backend, 1, {
-      outputs: [{ kind: "new", size: 1, dtype: "f32" }],
-      steps: [
-        step(1, call("add", [load(0, [1]), load(0, [1], "bool")]), [
-          { kind: "input", index: 0 },
-          { kind: "output", index: 0 },
-        ]),
-      ],
-    });
-    const [y] = broken.run([x]);
-    await assertRejects(
-      () => backend.download(y!, "f32", 1),
-      DeviceError,
-      "WebGPU rejected a shader",
-    );
-    assertThrows(
-      () => broken.run([x]),
-      DeviceError,
-      "WebGPU rejected a shader",
-    );
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name: "a backend that is disposed of says so, and leaves nothing behind",
-  ignore,
-  fn: async () => {
-    const backend = await openBackend();
-    const program = increment(backend, 4);
-    const x = backend.upload(new Float32Array(4), "f32");
-    program.run([x]);
-    const read = backend.download(x, "f32", 4);
-    program.run([x]);
-    backend.dispose();
-    await assertRejects(() => read, DeviceError);
-    const message = "The WebGPU backend is disposed of";
-    assertThrows(() => program.run([x]), DeviceError, message);
-    assertThrows(
-      () => backend.upload(new Float32Array(1), "f32"),
-      DeviceError,
-      message,
-    );
-    await assertRejects(
-      () => backend.download(x, "f32", 4),
-      DeviceError,
-      message,
-    );
-    backend.dispose();
-  },
-});
-
-Deno.test({
-  name: "a device that was handed in is shared and outlives the backend",
-  ignore,
-  fn: async () => {
-    const adapter = await navigator.gpu.requestAdapter();
-    const device = await adapter!.requestDevice();
-    const backend = (await openWebGpu({ device }))!;
-    backend.dispose();
-    const buffer = device.createBuffer({
-      size: 4,
-      usage: GPUBufferUsage.STORAGE,
-    });
-    buffer.destroy();
-    device.destroy();
-  },
-});
-
-Deno.test({
-  name: "a device that is lost makes the next use fail",
-  ignore,
-  fn: async () => {
-    const adapter = await navigator.gpu.requestAdapter();
-    const device = await adapter!.requestDevice();
-    const backend = (await openWebGpu({ device }))!;
-    const x = backend.upload(new Float32Array(4), "f32");
-    device.destroy();
-    await device.lost;
-    const message = "The WebGPU device is lost";
-    assertThrows(() => increment(backend, 4), DeviceError, message);
-    await assertRejects(
-      () => backend.download(x, "f32", 4),
-      DeviceError,
-      message,
-    );
     backend.dispose();
   },
 });

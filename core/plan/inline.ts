@@ -1,0 +1,133 @@
+/**
+ * Inlining: the expression of a node inside a kernel.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { invariant } from "../errors.ts";
+import type { Node, Params } from "../node.ts";
+import { ops } from "../ops.ts";
+import { mapViews } from "./expression.ts";
+import type { Grouping } from "./group.ts";
+import type { Expr, Matrix, ScalarOp } from "./kernel.ts";
+import { contiguous, isView, moveView } from "./view.ts";
+
+/** Stands for the accumulator among the buffers of an expression that is being built. */
+export const ACC = -1;
+
+/** What inlining needs to know of the graph: which nodes stand in buffers, and how one gets there. */
+export interface InlineState {
+  /** Which nodes are to be computed into buffers. */
+  readonly grouping: Grouping;
+  /** The values of nodes that are. */
+  readonly ids: Map<Node, number>;
+  /** The value that holds a node, computed now if it is not yet. */
+  readonly materialize: (node: Node) => number;
+}
+
+/** One kernel being built: its root, the reduction or product that it computes, and the expressions made so far. */
+export interface Build {
+  /** The node that the kernel computes. */
+  readonly root: Node | null;
+  /** The reduction or product in it. */
+  readonly acc: Node | null;
+  /** Expressions of nodes. */
+  readonly exprs: Map<Node, Expr>;
+}
+
+/** The expression of a node over its own shape, inside a kernel. */
+export function inline(state: InlineState, build: Build, node: Node): Expr {
+  let expr = build.exprs.get(node);
+  if (!expr) build.exprs.set(node, expr = buildExpr(state, build, node));
+  return expr;
+}
+
+function buildExpr(state: InlineState, build: Build, node: Node): Expr {
+  const { shape, dtype } = node;
+  if (node === build.acc) {
+    return { kind: "load", buffer: ACC, view: contiguous(shape), dtype };
+  }
+  const isRoot = state.grouping.roots.has(node) && node !== build.root;
+  if (isRoot || state.ids.has(node)) return load(state, node);
+  if (isView(node)) return moved(state, build, node);
+  switch (node.op) {
+    case "fill": {
+      const { value } = node.params as Params["fill"];
+      return { kind: "const", value, dtype };
+    }
+    case "iota": {
+      const { axis } = node.params as Params["iota"];
+      const strides = shape.map((_, i) => i === axis ? 1 : 0);
+      return { kind: "index", view: { offset: 0, strides }, dtype };
+    }
+    case "gather":
+      return gathered(state, build, node);
+    case "random":
+      return random(state, node);
+    case "cast":
+      return {
+        kind: "cast",
+        arg: inline(state, build, node.inputs[0]!),
+        dtype,
+      };
+  }
+  if (ops[node.op].kind !== "elementwise") return load(state, node);
+  const args = node.inputs.map((x) => inline(state, build, x));
+  return { kind: "call", op: node.op as ScalarOp, args, dtype };
+}
+
+export function load(state: InlineState, node: Node): Expr & { kind: "load" } {
+  const buffer = state.materialize(node);
+  const view = contiguous(node.shape);
+  return { kind: "load", buffer, view, dtype: node.dtype };
+}
+
+/** A movement node: the views of its operand moved, or the operand stored where they cannot be. */
+function moved(state: InlineState, build: Build, node: Node): Expr {
+  const [x] = node.inputs;
+  const move = (expr: Expr) => mapViews(expr, (view) => moveView(node, view));
+  const expr = move(inline(state, build, x!)) ?? move(load(state, x!));
+  invariant(expr, `${node.op} of a whole buffer is a view`);
+  return expr;
+}
+
+/** A node as a strided part of a buffer. */
+export function strided(state: InlineState, node: Node): Matrix {
+  const build: Build = { root: null, acc: null, exprs: new Map() };
+  const expr = inline(state, build, node);
+  return expr.kind === "load" ? expr : load(state, node);
+}
+
+function gathered(state: InlineState, build: Build, node: Node): Expr {
+  const [x, index] = node.inputs;
+  const { axis } = node.params as Params["gather"];
+  const { buffer, view: { offset, strides } } = strided(state, x!);
+  return {
+    kind: "gather",
+    buffer,
+    view: { offset, strides: strides.map((s, i) => i === axis ? 0 : s) },
+    index: inline(state, build, index!),
+    stride: strides[axis]!,
+    size: x!.shape[axis]!,
+    dtype: node.dtype,
+  };
+}
+
+function random(state: InlineState, { shape, inputs }: Node): Expr {
+  const [key, stream] = inputs.map((x) => strided(state, x));
+  const dtype = "u32";
+  const strides = shape.map(() => 0);
+  const at = ({ buffer }: Matrix, offset: number): Expr => {
+    return { kind: "load", buffer, view: { offset, strides }, dtype };
+  };
+  const second = key!.view.offset + key!.view.strides[0]!;
+  const args: Expr[] = [
+    at(key!, key!.view.offset),
+    at(key!, second),
+    { kind: "index", view: contiguous(shape), dtype },
+    at(stream!, stream!.view.offset),
+  ];
+  return { kind: "call", op: "threefry", args, dtype };
+}

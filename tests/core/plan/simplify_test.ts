@@ -1,0 +1,52 @@
+/**
+ * Tests of the simplification of graphs.
+ *
+ * @module
+ */
+
+import { assertEquals } from "@std/assert";
+import { grad, jit, random, type Tensor } from "cotan";
+import { assertClose } from "../../support/allclose.ts";
+import { inFloat64 } from "../../support/backends.ts";
+
+inFloat64("transposed products of one shape stay apart", async () => {
+  const [q, k, v, x] = random.split(random.key(0), 4)
+    .map((key) => random.normal(key, [4, 4])) as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+  const linear = (w: Tensor) => x.matmul(w.transpose());
+  type Weights = { q: Tensor; k: Tensor; v: Tensor };
+  const loss = (p: Weights) =>
+    linear(p.q).mul(linear(p.k)).mul(linear(p.v).sin()).sum();
+  const all = grad(loss)({ q, k, v });
+  const alone = {
+    q: grad((q: Tensor) => loss({ q, k, v }))(q),
+    k: grad((k: Tensor) => loss({ q, k, v }))(k),
+    v: grad((v: Tensor) => loss({ q, k, v }))(v),
+  };
+  for (const name of ["q", "k", "v"] as const) {
+    await assertClose(all[name], alone[name], { rtol: 1e-12, atol: 1e-12 });
+  }
+});
+
+inFloat64("the gradient of a transposed weight needs no copy", () => {
+  const [w, x] = random.split(random.key(0))
+    .map((key, i) => random.normal(key, [3 + i, 5])) as [Tensor, Tensor];
+  using slope = jit((w: Tensor, x: Tensor) =>
+    grad((w: Tensor) => x.matmul(w.transpose()).square().sum())(w)
+  );
+  const { kernels } = slope.program(w, x);
+  assertEquals(kernels.filter(({ kind }) => kind === "map").length, 0);
+});
+
+inFloat64("what changes nothing costs no kernel", () => {
+  const x = random.normal(random.key(0), [2, 3]);
+  using f = jit((x: Tensor) =>
+    x.mul(1).add(0).transpose().transpose().reshape([6]).reshape([2, 3])
+      .stopGradient().neg().neg().exp()
+  );
+  assertEquals(f.program(x).kernels.length, 1);
+});
