@@ -14,7 +14,6 @@
 import { type DType, isFloat } from "./dtype.ts";
 import type {
   Node,
-  None,
   Op,
   OpName,
   PadParams,
@@ -22,96 +21,20 @@ import type {
   SliceParams,
 } from "./node.ts";
 import { DTypeError, invariant, ShapeError } from "./errors.ts";
+import {
+  binary,
+  comparison,
+  differ,
+  expectAlike,
+  expectDType,
+  expectIndex,
+  float,
+  logical,
+  reduction,
+  signed,
+  unary,
+} from "./rules.ts";
 import { format, sameShape, type Shape, sizeOf, type Type } from "./shape.ts";
-
-type Elementwise = Op<None>;
-type Vjp<P> = NonNullable<Op<P>["vjp"]>;
-
-/** A unary elementwise op on floats; `vjp` gives the cotangent of its operand. */
-function unary(
-  name: string,
-  vjp: ((ct: Node, y: Node, x: Node) => Node) | null,
-): Elementwise {
-  return {
-    kind: "elementwise",
-    type: ([x]) => expectDType(name, x!, isFloat, "f32"),
-    vjp: vjp && ((ct, y, [x]) => [vjp(ct, y, x!)]),
-  };
-}
-
-/** A unary elementwise op on floats and signed integers. */
-function signed(
-  name: string,
-  vjp: ((ct: Node, y: Node, x: Node) => Node) | null,
-): Elementwise {
-  return {
-    ...unary(name, vjp),
-    type: ([x]) =>
-      expectDType(name, x!, (d) => d === "f32" || d === "i32", "f32 or i32"),
-  };
-}
-
-/** A binary elementwise op on numbers of one dtype. */
-function binary(name: string, vjp: Vjp<None> | null): Elementwise {
-  return {
-    kind: "elementwise",
-    type: ([a, b]) => {
-      expectDType(name, a!, (d) => d !== "bool", "a number");
-      return expectAlike(name, a!, b!);
-    },
-    vjp,
-  };
-}
-
-/** A binary elementwise op on floats. */
-function float(name: string, vjp: Vjp<None>): Elementwise {
-  return {
-    kind: "elementwise",
-    type: ([a, b]) =>
-      expectAlike(name, expectDType(name, a!, isFloat, "f32"), b!),
-    vjp,
-  };
-}
-
-/** A comparison of two tensors of one dtype. */
-function comparison(name: string): Elementwise {
-  return {
-    kind: "elementwise",
-    type: ([a, b]) => ({
-      shape: expectAlike(name, a!, b!).shape,
-      dtype: "bool",
-    }),
-    vjp: null,
-  };
-}
-
-/** A binary op on bools. */
-function logical(name: string): Elementwise {
-  return {
-    kind: "elementwise",
-    type: ([a, b]) =>
-      expectAlike(name, expectDType(name, a!, (d) => d === "bool", "bool"), b!),
-    vjp: null,
-  };
-}
-
-/** A reduction over axes that are then gone. */
-function reduction(
-  name: string,
-  vjp: Vjp<{ axes: Shape }>,
-): Op<{ axes: Shape }> {
-  return {
-    kind: "reduce",
-    type: ([x], { axes }) => {
-      expectDType(name, x!, (d) => d !== "bool", "a number");
-      return {
-        shape: x!.shape.filter((_, i) => !axes.includes(i)),
-        dtype: x!.dtype,
-      };
-    },
-    vjp,
-  };
-}
 
 /** The primitives. Rules are in terms of the constructors below the table. */
 export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
@@ -486,55 +409,4 @@ function shareAmongTies(ct: Node, y: Node, a: Node, b: Node): Node[] {
   const zero = fillLike(ct, 0);
   const share = select(eq(a, b), mul(ct, fillLike(ct, 0.5)), ct);
   return [select(eq(a, y), share, zero), select(eq(b, y), share, zero)];
-}
-
-function expectDType(
-  op: string,
-  x: Type,
-  ok: (dtype: DType) => boolean,
-  expected: string,
-): Type {
-  if (!ok(x.dtype)) {
-    throw new DTypeError(
-      `Cannot ${op} ${format(x)}: it must be ${expected}; use cast`,
-    );
-  }
-  return x;
-}
-
-function expectAlike(op: string, a: Type, b: Type): Type {
-  if (a.dtype !== b.dtype) throw differ(op, a, b);
-  invariant(
-    sameShape(a.shape, b.shape),
-    `${op} takes equal shapes, got ${format(a)} and ${format(b)}`,
-  );
-  return a;
-}
-
-function expectIndex(op: string, x: Type, index: Type, axis: number): void {
-  if (index.dtype !== "i32") {
-    throw new DTypeError(
-      `Cannot ${op} ${format(x)} by ${format(index)}: an index is i32`,
-    );
-  }
-  const fits = index.shape.length === x.shape.length &&
-    x.shape.every((d, i) => i === axis || d === index.shape[i]);
-  if (!fits) {
-    throw new ShapeError(
-      `Cannot ${op} ${format(x)} by ${
-        format(index)
-      } along axis ${axis}: all sizes but that axis must be equal`,
-    );
-  }
-}
-
-function differ(
-  op: string,
-  a: Type,
-  b: Type,
-  rule = "the dtypes differ",
-): DTypeError {
-  return new DTypeError(
-    `Cannot ${op} ${format(a)} and ${format(b)}: ${rule}; use cast`,
-  );
 }

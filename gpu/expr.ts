@@ -6,7 +6,12 @@
  * @module
  */
 
-import type { Expr, Output, View } from "../core/plan/kernel.ts";
+import {
+  type Expr,
+  operandsOf,
+  type Output,
+  type View,
+} from "../core/plan/kernel.ts";
 
 /** Calls `visit` once on each distinct subexpression, operands first. */
 export function walk(
@@ -17,7 +22,7 @@ export function walk(
   const enter = (expr: Expr): void => {
     if (seen.has(expr)) return;
     seen.add(expr);
-    operands(expr).forEach(enter);
+    operandsOf(expr).forEach(enter);
     visit(expr);
   };
   roots.forEach(enter);
@@ -76,19 +81,6 @@ export function loadsOf(roots: readonly Expr[]): Access[] {
 /** All stores and loads of some outputs. */
 export function accessesOf(outputs: readonly Output[]): Access[] {
   return [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
-}
-
-function operands(expr: Expr): readonly Expr[] {
-  switch (expr.kind) {
-    case "call":
-      return expr.args;
-    case "cast":
-      return [expr.arg];
-    case "gather":
-      return [expr.index];
-    default:
-      return [];
-  }
 }
 
 function withOperands(expr: Expr, f: (expr: Expr) => Expr): Expr {

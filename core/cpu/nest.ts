@@ -12,7 +12,7 @@
 
 import type { DType } from "../dtype.ts";
 import { visitExpr } from "../plan/expression.ts";
-import type { Expr, View } from "../plan/kernel.ts";
+import { type Expr, operandsOf, type View } from "../plan/kernel.ts";
 import type { Bound, Local } from "./assembler.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
@@ -298,18 +298,5 @@ export class Nest {
       depth: Math.max(-1, ...facts.map((f) => f.depth)),
       varies: facts.some((f) => f.varies),
     });
-  }
-}
-
-function operandsOf(expr: Expr): readonly Expr[] {
-  switch (expr.kind) {
-    case "call":
-      return expr.args;
-    case "cast":
-      return [expr.arg];
-    case "gather":
-      return [expr.index];
-    default:
-      return [];
   }
 }

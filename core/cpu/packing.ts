@@ -24,7 +24,7 @@ export const PANEL = 8;
 /** Number of `packAny` in every module, by which the other functions call it for what is left over. */
 export const PACK_ANY = 0;
 
-/** `(source, kStride, nStride, to, k, n, width)`: any strides, any width of panels. */
+/** `(source, kStride, nStride, to, k, n, width)`: whatever the strides and the width of panels. */
 export function packAny(): FunctionCode {
   const { code, parameters } = functionOf(7);
   const [source, kStride, nStride, to, k, n, width] = parameters;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Expr, View } from "./kernel.ts";
+import { type Expr, operandsOf, type View } from "./kernel.ts";
 
 /** Calls `visit` once for each distinct expression, operands first. */
 export function visitExpr(
@@ -16,13 +16,7 @@ export function visitExpr(
 ): void {
   if (seen.has(expr)) return;
   seen.add(expr);
-  if (expr.kind === "call") {
-    for (const arg of expr.args) visitExpr(arg, visit, seen);
-  } else if (expr.kind === "cast") {
-    visitExpr(expr.arg, visit, seen);
-  } else if (expr.kind === "gather") {
-    visitExpr(expr.index, visit, seen);
-  }
+  for (const operand of operandsOf(expr)) visitExpr(operand, visit, seen);
   visit(expr);
 }
 

@@ -79,6 +79,20 @@ export type Expr =
     readonly dtype: DType;
   };
 
+/** The expressions that an expression is made of. */
+export function operandsOf(expr: Expr): readonly Expr[] {
+  switch (expr.kind) {
+    case "call":
+      return expr.args;
+    case "cast":
+      return [expr.arg];
+    case "gather":
+      return [expr.index];
+    default:
+      return [];
+  }
+}
+
 /** One store: `buffer[view] = expr` at each point of the index space. */
 export interface Output {
   /** Which buffer of the kernel. */

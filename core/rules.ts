@@ -1,0 +1,161 @@
+/**
+ * Rules that many primitives share: the kinds of rows in the op table, and the checks of operands.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { type DType, isFloat } from "./dtype.ts";
+import { DTypeError, invariant, ShapeError } from "./errors.ts";
+import type { Node, None, Op } from "./node.ts";
+import { format, sameShape, type Shape, type Type } from "./shape.ts";
+
+type Elementwise = Op<None>;
+type Vjp<P> = NonNullable<Op<P>["vjp"]>;
+
+/** A unary elementwise op on floats; `vjp` gives the cotangent of its operand. */
+export function unary(
+  name: string,
+  vjp: ((ct: Node, y: Node, x: Node) => Node) | null,
+): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([x]) => expectDType(name, x!, isFloat, "f32"),
+    vjp: vjp && ((ct, y, [x]) => [vjp(ct, y, x!)]),
+  };
+}
+
+/** A unary elementwise op on floats and signed integers. */
+export function signed(
+  name: string,
+  vjp: ((ct: Node, y: Node, x: Node) => Node) | null,
+): Elementwise {
+  return {
+    ...unary(name, vjp),
+    type: ([x]) =>
+      expectDType(name, x!, (d) => d === "f32" || d === "i32", "f32 or i32"),
+  };
+}
+
+/** A binary elementwise op on numbers of one dtype. */
+export function binary(name: string, vjp: Vjp<None> | null): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([a, b]) => {
+      expectDType(name, a!, (d) => d !== "bool", "a number");
+      return expectAlike(name, a!, b!);
+    },
+    vjp,
+  };
+}
+
+/** A binary elementwise op on floats. */
+export function float(name: string, vjp: Vjp<None>): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([a, b]) =>
+      expectAlike(name, expectDType(name, a!, isFloat, "f32"), b!),
+    vjp,
+  };
+}
+
+/** A comparison of two tensors of one dtype. */
+export function comparison(name: string): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([a, b]) => ({
+      shape: expectAlike(name, a!, b!).shape,
+      dtype: "bool",
+    }),
+    vjp: null,
+  };
+}
+
+/** A binary op on bools. */
+export function logical(name: string): Elementwise {
+  return {
+    kind: "elementwise",
+    type: ([a, b]) =>
+      expectAlike(name, expectDType(name, a!, (d) => d === "bool", "bool"), b!),
+    vjp: null,
+  };
+}
+
+/** A reduction over axes that are then gone. */
+export function reduction(
+  name: string,
+  vjp: Vjp<{ axes: Shape }>,
+): Op<{ axes: Shape }> {
+  return {
+    kind: "reduce",
+    type: ([x], { axes }) => {
+      expectDType(name, x!, (d) => d !== "bool", "a number");
+      return {
+        shape: x!.shape.filter((_, i) => !axes.includes(i)),
+        dtype: x!.dtype,
+      };
+    },
+    vjp,
+  };
+}
+
+/** Checks a dtype; the error says what was expected. */
+export function expectDType(
+  op: string,
+  x: Type,
+  ok: (dtype: DType) => boolean,
+  expected: string,
+): Type {
+  if (!ok(x.dtype)) {
+    throw new DTypeError(
+      `Cannot ${op} ${format(x)}: it must be ${expected}; use cast`,
+    );
+  }
+  return x;
+}
+
+/** Checks that two operands have one type. */
+export function expectAlike(op: string, a: Type, b: Type): Type {
+  if (a.dtype !== b.dtype) throw differ(op, a, b);
+  invariant(
+    sameShape(a.shape, b.shape),
+    `${op} takes equal shapes, got ${format(a)} and ${format(b)}`,
+  );
+  return a;
+}
+
+/** Checks an index along an axis: i32, and equal to the operand in every other size. */
+export function expectIndex(
+  op: string,
+  x: Type,
+  index: Type,
+  axis: number,
+): void {
+  if (index.dtype !== "i32") {
+    throw new DTypeError(
+      `Cannot ${op} ${format(x)} by ${format(index)}: an index is i32`,
+    );
+  }
+  const fits = index.shape.length === x.shape.length &&
+    x.shape.every((d, i) => i === axis || d === index.shape[i]);
+  if (!fits) {
+    throw new ShapeError(
+      `Cannot ${op} ${format(x)} by ${
+        format(index)
+      } along axis ${axis}: all sizes but that axis must be equal`,
+    );
+  }
+}
+
+/** The error for two dtypes that do not go together. */
+export function differ(
+  op: string,
+  a: Type,
+  b: Type,
+  rule = "the dtypes differ",
+): DTypeError {
+  return new DTypeError(
+    `Cannot ${op} ${format(a)} and ${format(b)}: ${rule}; use cast`,
+  );
+}
