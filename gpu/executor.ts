@@ -9,6 +9,7 @@
 import { bytesPerElement, type Executable } from "../core/backend.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
+import { walkSteps } from "../core/plan/loops.ts";
 import type { Arena } from "./arena.ts";
 import type { Batch } from "./batch.ts";
 import {
@@ -43,22 +44,25 @@ export interface Machine {
 export class GpuProgram implements Executable {
   readonly #machine: Machine;
   readonly #plan: Plan;
-  readonly #steps: readonly BoundDispatch[];
+  /** The dispatches of each step. */
+  readonly #steps: readonly (readonly BoundDispatch[])[];
   readonly #pages: readonly number[];
 
   /** Makes the pipelines of a plan. */
   constructor(machine: Machine, plan: Plan) {
     const { pipelines, schedule } = machine;
-    const dispatches = plan.steps.flatMap((step) => lower(step, schedule));
+    const dispatches = plan.steps.map((step) => lower(step, schedule));
     this.#machine = machine;
     this.#plan = plan;
-    this.#steps = dispatches.map((dispatch) =>
-      new BoundDispatch(
-        dispatch,
-        pipelines.get(dispatch.code, dispatch.writable),
+    this.#steps = dispatches.map((parts) =>
+      parts.map((dispatch) =>
+        new BoundDispatch(
+          dispatch,
+          pipelines.get(dispatch.code, dispatch.writable),
+        )
       )
     );
-    this.#pages = [scratchBytes(dispatches), ...plan.pages];
+    this.#pages = [scratchBytes(dispatches.flat()), ...plan.pages];
   }
 
   run(inputs: readonly GpuStorage[]): GpuStorage[] {
@@ -66,11 +70,16 @@ export class GpuProgram implements Executable {
     device.check();
     arena.reserve(this.#pages);
     const outputs = this.#outputs(inputs);
-    for (const step of this.#steps) {
-      const group = step.bind(this.#machine, inputs, outputs);
-      const { workgroups, work } = step.dispatch;
-      batch.dispatch(step.pipeline.pipeline, group, workgroups, work);
-    }
+    const run = (step: number): void => {
+      for (const part of this.#steps[step]!) {
+        const group = part.bind(this.#machine, inputs, outputs);
+        const { workgroups, work } = part.dispatch;
+        batch.dispatch(part.pipeline.pipeline, group, workgroups, work);
+      }
+    };
+    walkSteps(this.#plan, run, (trips, body) => {
+      for (let trip = 0; trip < trips; trip++) body();
+    });
     for (const index of this.#plan.freed) buffers.give(inputs[index]!);
     return outputs;
   }

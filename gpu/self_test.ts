@@ -58,6 +58,7 @@ function plan(size: number): Plan {
     outputs: [{ kind: "new", size, dtype }],
     freed: [],
     pages: [],
+    loops: [],
     steps: [{
       kernel: {
         kind: "map",

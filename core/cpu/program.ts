@@ -10,6 +10,7 @@
  */
 
 import type { Kernel, Place, Plan } from "../plan/kernel.ts";
+import { walkSteps } from "../plan/loops.ts";
 import { arrangeMatmul } from "./arrange.ts";
 import { FunctionBuilder, type FunctionCode } from "./assembler.ts";
 import { kernelKey } from "./kernel_key.ts";
@@ -62,7 +63,8 @@ export class ProgramCompiler {
       : [];
     const numbers = new Map<CompiledKernel, number>();
     const run = new FunctionBuilder(1);
-    for (const { kernel, buffers } of calls) {
+    const call = (step: number): void => {
+      const { kernel, buffers } = calls[step]!;
       let number = numbers.get(kernel);
       if (number === undefined) {
         number = functions.push(kernel) - 1;
@@ -70,7 +72,12 @@ export class ProgramCompiler {
       }
       for (const place of buffers) pushAddress(run, place, plan);
       run.get(0).memory(i32.load, 4 * (tableSize(plan) - 1)).call(number);
-    }
+    };
+    walkSteps(plan, call, (trips, body) => {
+      const left = run.local();
+      run.const(trips).set(left);
+      run.doWhile(body, () => run.get(left).const(1).op(i32.sub).tee(left));
+    });
     functions.push(run.finish());
     const scratch = calls.map(({ kernel }) => kernel.scratchBytes);
     return {

@@ -220,6 +220,16 @@ export type OutputSource =
   /** In the storage of a donated input, which is updated in place or passed through. */
   | { readonly kind: "input"; readonly index: number };
 
+/** Steps that run several times. */
+export interface Loop {
+  /** The first step. */
+  readonly first: number;
+  /** The step after the last. */
+  readonly end: number;
+  /** How often they run. */
+  readonly trips: number;
+}
+
 /** A planned program: steps to run in order. */
 export interface Plan {
   /** Number of inputs. */
@@ -230,6 +240,8 @@ export interface Plan {
   readonly freed: readonly number[];
   /** The work, in order. */
   readonly steps: readonly Step[];
+  /** Steps that repeat; outer before inner loops. */
+  readonly loops: readonly Loop[];
   /** Bytes of each arena page. */
   readonly pages: readonly number[];
 }

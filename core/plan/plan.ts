@@ -41,6 +41,7 @@ export function buildPlan(
     outputs,
     freed: donated.flatMap((gone, i) => gone && !kept.has(i) ? [i] : []),
     steps: kernels.map((kernel) => bindBuffers(kernel, lowered, places)),
+    loops: [],
     pages,
   };
 }

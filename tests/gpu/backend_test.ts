@@ -139,6 +139,7 @@ Deno.test({
       outputs: [{ kind: "new", size: 5, dtype: "f32" }],
       freed: [1],
       pages: [512],
+      loops: [],
       steps: [
         step(5, call("add", both), [
           { kind: "input", index: 0 },
@@ -191,6 +192,7 @@ Deno.test({
       return compile(backend, 1, {
         outputs: [{ kind: "new", size, dtype: "f32" }],
         pages: [4 * size],
+        loops: [],
         steps: [
           step(size, double, [{ kind: "input", index: 0 }, slot]),
           step(size, double, [slot, { kind: "output", index: 0 }]),
@@ -232,6 +234,7 @@ Deno.test({
         dtype: "f32",
       }],
       pages: [4 * size],
+      loops: [],
       steps: [
         step(size, call("mul", [load(0, [1]), load(0, [1])]), [
           { kind: "input", index: 0 },

@@ -39,6 +39,7 @@ export function compile(
     outputs: [],
     freed: [],
     pages: [],
+    loops: [],
     steps: [],
     ...plan,
   };

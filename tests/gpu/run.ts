@@ -24,6 +24,7 @@ export function kernelPlan(
     outputs: written.map((index) => ({ kind: "input", index })),
     freed: [],
     pages: [],
+    loops: [],
     steps: [{
       kernel,
       buffers: dtypes.map((_, index) => ({ kind: "input", index })),

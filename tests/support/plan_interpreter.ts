@@ -14,6 +14,7 @@ import type {
   Plan,
   View,
 } from "../../core/plan/kernel.ts";
+import { walkSteps } from "../../core/plan/loops.ts";
 import type { Data, DType, Shape } from "cotan";
 import { convert, scalars, wrap } from "./scalars.ts";
 import { sizeOf } from "./values.ts";
@@ -96,9 +97,13 @@ function runPlan(plan: Plan, inputs: readonly Words[]): Words[] {
     const { page, offset, bytes } = place;
     return pages[page]!.subarray(offset / 4, (offset + bytes) / 4);
   };
-  for (const { kernel, buffers } of plan.steps) {
+  const run = (step: number): void => {
+    const { kernel, buffers } = plan.steps[step]!;
     runKernel(kernel, buffers.map(at));
-  }
+  };
+  walkSteps(plan, run, (trips, body) => {
+    for (let trip = 0; trip < trips; trip++) body();
+  });
   return fresh;
 }
 

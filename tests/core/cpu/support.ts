@@ -50,6 +50,7 @@ export async function runKernel(
       dtypes: buffers.map((b) => b.dtype),
     }],
     pages: [],
+    loops: [],
   };
   const graph = { inputs: [], outputs: [] };
   const program = backend.compile(graph, buffers.map(() => true), () => plan);

@@ -46,6 +46,35 @@ for (const [name, backend] of Object.entries(backends)) {
     assertEquals(backend.memory().liveBytes, liveBytes);
   });
 
+  Deno.test(`steps in a loop run again and again, ${name}`, async () => {
+    const arena = (offset: number): Place => {
+      return { kind: "arena", page: 0, offset, bytes: 64 };
+    };
+    const plan: Plan = {
+      inputs: 1,
+      outputs: [{ kind: "new", size: 2, dtype: "f32" }],
+      freed: [],
+      steps: [
+        double(2, input(0), arena(0)),
+        double(2, arena(0), arena(64)),
+        double(2, arena(64), arena(0)),
+        double(2, arena(0), output(0)),
+      ],
+      pages: [128],
+      loops: [{ first: 1, end: 3, trips: 3 }],
+    };
+    const program = backend.compile(graph, [false], () => plan);
+    const x = backend.upload(Float32Array.of(1, 2), "f32");
+    const [y] = program.run([x]);
+    assertEquals(
+      await backend.download(y!, "f32", 2),
+      Float32Array.of(256, 512),
+    );
+    backend.free(y!);
+    backend.free(x);
+    program.dispose();
+  });
+
   Deno.test(`steps run in order over the arena, ${name}`, async () => {
     const arena = (offset: number): Place => {
       return { kind: "arena", page: 1, offset, bytes: 64 };
@@ -60,6 +89,7 @@ for (const [name, backend] of Object.entries(backends)) {
         double(5, arena(0), output(0)),
       ],
       pages: [64, 128],
+      loops: [],
     };
     const program = backend.compile(graph, [false], () => plan);
     const x = backend.upload(Float32Array.of(1, 2, 3, 4, 5), "f32");
@@ -87,6 +117,7 @@ for (const [name, backend] of Object.entries(backends)) {
         double(100, input(0), input(0)),
       ],
       pages: [],
+      loops: [],
     };
     // A place that is read and written is one buffer of the kernel.
     const view = whole([100]);
@@ -182,6 +213,7 @@ Deno.test("a program that needs too much memory throws, and earlier programs sti
       double(4, { kind: "arena", page: 0, offset: 0, bytes: 64 }, output(0)),
     ],
     pages: [bytes],
+    loops: [],
   });
   const program = backend.compile(graph, [false], () => planOf(1000));
   assertThrows(
@@ -244,6 +276,7 @@ Deno.test("equal kernels become one function", () => {
         }),
     ),
     pages: [4096 * steps],
+    loops: [],
   });
   const sizes: number[] = [];
   const { Module } = WebAssembly;
