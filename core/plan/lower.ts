@@ -162,7 +162,7 @@ function asEpilogue(expr: Expr, root: Node, acc: Node): Expr | null {
     if (e.kind !== "load" || e.buffer !== ACC) return e;
     found = true;
     return isContiguous(e.view, acc.shape)
-      ? { kind: "acc", dtype: e.dtype }
+      ? { kind: "acc", index: 0, dtype: e.dtype }
       : null;
   });
   return found ? out : null;
@@ -206,15 +206,9 @@ function withAcc(
   }))!;
   const over = axes.map((axis) => x!.shape[axis]!);
   const combine = acc.op as "sum" | "max";
+  const passes = [{ reductions: [{ combine, body }], outputs: [] }];
   return {
-    kernel: (outputs) => ({
-      kind: "reduce",
-      shape,
-      over,
-      combine,
-      body,
-      outputs,
-    }),
+    kernel: (outputs) => ({ kind: "reduce", shape, over, passes, outputs }),
     reads: buffersOf(body),
   };
 }

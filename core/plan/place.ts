@@ -8,9 +8,16 @@
 
 import type { Limits } from "../backend.ts";
 import { DeviceError } from "../errors.ts";
-import { sizeOf } from "../shape.ts";
-import { visitExpr } from "./expression.ts";
-import type { Expr, Kernel, OutputSource, Place } from "./kernel.ts";
+import { type Shape, sizeOf } from "../shape.ts";
+import { buffersOf, exprsOf, outputsOf, visitExpr } from "./expression.ts";
+import type {
+  Expr,
+  Kernel,
+  Output,
+  OutputSource,
+  Place,
+  SimpleKernel,
+} from "./kernel.ts";
 import type { Lowered, Value } from "./lower.ts";
 import { sameOver } from "./view.ts";
 
@@ -56,6 +63,7 @@ export function place(
   const arena = new Arena(limits);
   kernels.forEach((kernel, step) => {
     const born = writtenBy(kernel).filter((id) => lives[id]!.first === step);
+    const inherited = new Set<number>();
     for (const id of born) {
       const current = places[id];
       const inPlace = overwritable(kernel, id, values)
@@ -71,11 +79,14 @@ export function place(
         places[id] = { kind: "input", index: input };
         outputs[current.index] = { kind: "input", index: input };
       } else {
-        const over = inPlace.find((x) => places[x]?.kind === "arena");
+        const over = inPlace.find((x) =>
+          places[x]?.kind === "arena" && !inherited.has(x)
+        );
         const bytes = values[id]!.size * 4;
         places[id] = over === undefined
           ? arena.take(bytes)
           : arena.inherit(places[over] as Place & { kind: "arena" });
+        if (over !== undefined) inherited.add(over);
       }
     }
     lives.forEach(({ last }, id) => {
@@ -114,48 +125,86 @@ function livesOf({ values, kernels, outputs }: Lowered): Life[] {
   return lives;
 }
 
+function partsOf(kernel: Kernel): readonly SimpleKernel[] {
+  return kernel.kind === "group" ? kernel.parts : [kernel];
+}
+
 /** Values that a kernel stores to. */
 export function writtenBy(kernel: Kernel): number[] {
-  if (kernel.kind === "scatter") return [kernel.buffer];
-  return kernel.outputs.map(({ buffer }) => buffer);
+  return partsOf(kernel).flatMap((part) =>
+    part.kind === "scatter"
+      ? [part.buffer]
+      : outputsOf(part).map(({ buffer }) => buffer)
+  );
 }
 
 /** Values that a kernel reads. */
 export function readBy(kernel: Kernel): Set<number> {
   const read = new Set<number>();
-  const visit = (expr: Expr): void =>
-    visitExpr(expr, (e) => {
-      if (e.kind === "load" || e.kind === "gather") read.add(e.buffer);
-    });
-  if (kernel.kind === "scatter") {
-    visit(kernel.index);
-    visit(kernel.source);
-    return read;
+  const seen = new Set<Expr>();
+  for (const part of partsOf(kernel)) {
+    for (const expr of exprsOf(part)) {
+      visitExpr(expr, (e) => {
+        if (e.kind === "load" || e.kind === "gather") read.add(e.buffer);
+      }, seen);
+    }
+    if (part.kind === "matmul") read.add(part.a.buffer).add(part.b.buffer);
   }
-  for (const { expr } of kernel.outputs) visit(expr);
-  if (kernel.kind === "reduce") visit(kernel.body);
-  if (kernel.kind === "matmul") read.add(kernel.a.buffer).add(kernel.b.buffer);
   return read;
 }
 
-/** Values that an output of a kernel may overwrite: read only where the output is stored. */
+/**
+ * Values that an output of a kernel may overwrite: those of its kind that the kernel reads only where it stores this
+ * output, and in no walk after that which stores it.
+ */
 function overwritable(
   kernel: Kernel,
   id: number,
   values: readonly Value[],
 ): number[] {
-  if (kernel.kind !== "map" || kernel.outputs.length !== 1) return [];
-  const [{ view, expr }] = kernel.outputs as [typeof kernel.outputs[0]];
+  const part = partsOf(kernel).find((p) => writtenBy(p).includes(id))!;
+  const others = partsOf(kernel).filter((p) => p !== part);
   const { size, dtype } = values[id]!;
-  if (sizeOf(kernel.shape) !== size) return [];
+  const [store, space, last] = storeOf(part, id);
+  if (!store || sizeOf(space) !== size) return [];
   const fits = new Map<number, boolean>();
-  visitExpr(expr, (e) => {
-    if (e.kind !== "load" && e.kind !== "gather") return;
-    const alike = e.kind === "load" && sameOver(e.view, view, kernel.shape) &&
-      values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
-    fits.set(e.buffer, (fits.get(e.buffer) ?? true) && alike);
-  });
-  return [...fits].flatMap(([buffer, fit]) => fit ? [buffer] : []);
+  const seen = new Set<Expr>();
+  for (const expr of last) {
+    visitExpr(expr, (e) => {
+      if (e.kind !== "load" && e.kind !== "gather") return;
+      const alike = e.kind === "load" && sameOver(e.view, store.view, space) &&
+        values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
+      fits.set(e.buffer, (fits.get(e.buffer) ?? true) && alike);
+    }, seen);
+  }
+  const elsewhere = new Set(others.flatMap((p) => [...readBy(p)]));
+  return [...fits].flatMap(([buffer, fit]) =>
+    fit && !elsewhere.has(buffer) ? [buffer] : []
+  );
+}
+
+/**
+ * The store of a value by a map, or by the last walk of a reduction, with its index space and all that is read in it.
+ */
+function storeOf(
+  kernel: SimpleKernel,
+  id: number,
+): [Output | undefined, Shape, readonly Expr[]] {
+  const find = (outputs: readonly Output[]) =>
+    outputs.find(({ buffer }) => buffer === id);
+  if (kernel.kind === "map") {
+    return [find(kernel.outputs), kernel.shape, exprsOf(kernel)];
+  }
+  if (kernel.kind !== "reduce") return [undefined, [], []];
+  const { shape, over, passes, outputs } = kernel;
+  // What is read after the walks would be read too late; and views of one rank only can be compared.
+  const late = outputs.some(({ expr }) => buffersOf(expr).size > 0);
+  const space = [...shape, ...over];
+  return late ? [undefined, [], []] : [
+    find(passes.at(-1)!.outputs),
+    space,
+    exprsOf({ ...kernel, outputs: [] }),
+  ];
 }
 
 /** Slots in pages, each taken where the smallest hole fits. */

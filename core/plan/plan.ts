@@ -9,7 +9,7 @@
 import type { Graph, Limits } from "../backend.ts";
 import type { Node } from "../node.ts";
 import { coalesce } from "./coalesce.ts";
-import { mapLeaves } from "./expression.ts";
+import { leafMapper, mapKernel } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
 import { lower, type Lowered } from "./lower.ts";
 import { place, readBy, writtenBy } from "./place.ts";
@@ -101,39 +101,12 @@ function bindBuffers(
   return { kernel: renumber(kernel, numberOf), buffers, dtypes };
 }
 
-function renumber(kernel: Kernel, numberOf: (id: number) => number): Kernel {
-  const inExpr = (expr: Expr): Expr =>
-    mapLeaves(
-      expr,
-      (e) => "buffer" in e ? { ...e, buffer: numberOf(e.buffer) } : e,
-    )!;
-  if (kernel.kind === "scatter") {
-    const { index, source, buffer } = kernel;
-    return {
-      ...kernel,
-      buffer: numberOf(buffer),
-      index: inExpr(index),
-      source: inExpr(source),
-    };
-  }
-  const outputs = kernel.outputs.map(({ buffer, view, expr }) => ({
-    buffer: numberOf(buffer),
-    view,
-    expr: inExpr(expr),
-  }));
-  switch (kernel.kind) {
-    case "map":
-      return { ...kernel, outputs };
-    case "reduce":
-      return { ...kernel, outputs, body: inExpr(kernel.body) };
-    case "matmul": {
-      const { a, b } = kernel;
-      return {
-        ...kernel,
-        outputs,
-        a: { ...a, buffer: numberOf(a.buffer) },
-        b: { ...b, buffer: numberOf(b.buffer) },
-      };
-    }
-  }
+function renumber(kernel: Kernel, buffer: (id: number) => number): Kernel {
+  const rename = leafMapper((e) =>
+    "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
+  );
+  const expr = (e: Expr): Expr => rename(e)!;
+  if (kernel.kind !== "group") return mapKernel(kernel, { buffer, expr });
+  const parts = kernel.parts.map((part) => mapKernel(part, { buffer, expr }));
+  return { ...kernel, parts };
 }

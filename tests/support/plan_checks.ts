@@ -7,14 +7,21 @@
 import { assert, assertEquals, fail } from "@std/assert";
 import type { Limits } from "../../core/backend.ts";
 import type {
+  Expr,
   Kernel,
   Output,
   Place,
   Plan,
+  SimpleKernel,
   Step,
   View,
 } from "../../core/plan/kernel.ts";
-import { buffersOf, visitExpr } from "../../core/plan/expression.ts";
+import {
+  buffersOf,
+  exprsOf,
+  outputsOf,
+  visitExpr,
+} from "../../core/plan/expression.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
 export function checkPlan(plan: Plan, limits: Limits): void {
@@ -47,58 +54,99 @@ function slotsOf({ steps }: Plan): Slot[] {
   );
 }
 
-/** A kernel stores where nothing else of it reads, or a map to what it reads at the same point. */
+/** A kernel stores where nothing else of it reads, or to what it reads at the same point. */
 function checkKernel(kernel: Kernel): void {
-  if (kernel.kind === "scatter") {
-    const read = [...buffersOf(kernel.index), ...buffersOf(kernel.source)];
-    assert(!read.includes(kernel.buffer), "a scatter reads what it adds to");
+  if (kernel.kind === "group") {
+    for (const part of kernel.parts) {
+      checkKernel(part);
+      for (const other of kernel.parts) {
+        const used = [...numbersRead(other), ...numbersWritten(other)];
+        const clash = numbersWritten(part).some((b) => used.includes(b));
+        assert(part === other || !clash, "parts of a group depend on another");
+      }
+    }
     return;
   }
-  const written = kernel.outputs.map(({ buffer }) => buffer);
-  assertEquals(new Set(written).size, written.length);
-  for (const output of kernel.outputs) {
-    if (kernel.kind === "map") {
-      for (const other of kernel.outputs) checkInPlace(kernel, output, other);
-      continue;
-    }
-    const read = kernel.kind === "matmul"
-      ? [kernel.a.buffer, kernel.b.buffer]
-      : [...buffersOf(kernel.body)];
-    assert(!read.includes(output.buffer), "a result overwrites an operand");
+  if (kernel.kind === "scatter") {
+    const read = numbersRead(kernel);
+    assert(!read.has(kernel.buffer), "a scatter reads what it adds to");
+    return;
   }
-}
-
-function checkInPlace(kernel: Kernel, { expr }: Output, into: Output): void {
-  const same = (view: View): boolean =>
-    view.offset === into.view.offset &&
-    kernel.shape.every((d, i) =>
-      d <= 1 || view.strides[i] === into.view.strides[i]
-    );
-  visitExpr(expr, (e) => {
-    if (e.kind !== "load" && e.kind !== "gather") return;
-    if (e.buffer !== into.buffer) return;
-    assert(e.kind === "load" && same(e.view), "a map overwrites what it reads");
+  const stores = kernel.kind === "reduce"
+    ? [kernel.outputs, ...kernel.passes.map((p) => p.outputs)]
+    : [kernel.outputs];
+  for (const outputs of stores) {
+    const written = outputs.map(({ buffer }) => buffer);
+    assertEquals(new Set(written).size, written.length);
+  }
+  if (kernel.kind === "map") {
+    for (const output of kernel.outputs) {
+      checkInPlace(kernel.shape, exprsOf(kernel), output);
+    }
+    return;
+  }
+  const read = numbersRead(kernel);
+  for (const output of kernel.outputs) {
+    assert(!read.has(output.buffer), "a result overwrites an operand");
+  }
+  if (kernel.kind === "matmul") return;
+  const space = [...kernel.shape, ...kernel.over];
+  kernel.passes.forEach((pass, i) => {
+    for (const output of pass.outputs) {
+      const before = { ...kernel, passes: kernel.passes.slice(0, i) };
+      const late = exprsOf({ ...before, passes: [], outputs: kernel.outputs });
+      const isLate = late.some((e) => buffersOf(e).has(output.buffer));
+      assert(!isLate, "a result reads what a walk has overwritten");
+      checkInPlace(space, exprsOf({ ...kernel, outputs: [] }), output);
+    }
   });
 }
 
+function checkInPlace(
+  shape: readonly number[],
+  exprs: readonly Expr[],
+  into: Output,
+): void {
+  const same = (view: View): boolean =>
+    view.offset === into.view.offset &&
+    shape.every((d, i) => d <= 1 || view.strides[i] === into.view.strides[i]);
+  for (const expr of exprs) {
+    visitExpr(expr, (e) => {
+      if (e.kind !== "load" && e.kind !== "gather") return;
+      if (e.buffer !== into.buffer) return;
+      const isPointwise = e.kind === "load" && same(e.view);
+      assert(isPointwise, "a kernel overwrites what it reads elsewhere");
+    });
+  }
+}
+
+function partsOf(kernel: Kernel): readonly SimpleKernel[] {
+  return kernel.kind === "group" ? kernel.parts : [kernel];
+}
+
+function numbersWritten(kernel: Kernel): number[] {
+  return partsOf(kernel).flatMap((part) =>
+    part.kind === "scatter"
+      ? [part.buffer]
+      : outputsOf(part).map(({ buffer }) => buffer)
+  );
+}
+
+function numbersRead(kernel: Kernel): Set<number> {
+  const numbers = new Set<number>();
+  for (const part of partsOf(kernel)) {
+    for (const e of exprsOf(part)) buffersOf(e).forEach((i) => numbers.add(i));
+    if (part.kind === "matmul") numbers.add(part.a.buffer).add(part.b.buffer);
+  }
+  return numbers;
+}
+
 function writes({ kernel, buffers }: Step): Place[] {
-  const numbers = kernel.kind === "scatter"
-    ? [kernel.buffer]
-    : kernel.outputs.map(({ buffer }) => buffer);
-  return numbers.map((i) => buffers[i]!);
+  return numbersWritten(kernel).map((i) => buffers[i]!);
 }
 
 function reads({ kernel, buffers }: Step): Place[] {
-  const numbers = new Set<number>();
-  const exprs = kernel.kind === "scatter"
-    ? [kernel.index, kernel.source]
-    : kernel.outputs.map(({ expr }) => expr);
-  if (kernel.kind === "reduce") exprs.push(kernel.body);
-  for (const expr of exprs) buffersOf(expr).forEach((i) => numbers.add(i));
-  if (kernel.kind === "matmul") {
-    numbers.add(kernel.a.buffer).add(kernel.b.buffer);
-  }
-  return [...numbers].map((i) => buffers[i]!);
+  return [...numbersRead(kernel)].map((i) => buffers[i]!);
 }
 
 /** When a slot holds a value: from its first store to its last use. */
