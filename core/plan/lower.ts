@@ -23,7 +23,7 @@ import {
   load,
   strided,
 } from "./inline.ts";
-import type { Expr, Kernel, Matrix, Output, View } from "./kernel.ts";
+import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
 import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
@@ -39,7 +39,9 @@ export interface Lowered {
   /** All buffers. */
   readonly values: readonly Value[];
   /** The work, in order. */
-  readonly kernels: readonly Kernel[];
+  readonly kernels: readonly SimpleKernel[];
+  /** For each kernel, which axis of the space that it came from each loop is. */
+  readonly axes: readonly (readonly number[])[];
   /** The value of each output of the graph. */
   readonly outputs: readonly number[];
 }
@@ -48,7 +50,8 @@ export interface Lowered {
 interface State extends InlineState {
   readonly buffersPerKernel: number;
   readonly values: Value[];
-  readonly kernels: Kernel[];
+  readonly kernels: SimpleKernel[];
+  readonly axes: (readonly number[])[];
 }
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
@@ -58,6 +61,7 @@ export function lower(graph: Graph, buffersPerKernel: number): Lowered {
     buffersPerKernel,
     values: [],
     kernels: [],
+    axes: [],
     ids: new Map(),
     materialize: (node) => materialize(state, node),
   };
@@ -68,12 +72,23 @@ export function lower(graph: Graph, buffersPerKernel: number): Lowered {
   return {
     values: state.values,
     kernels: state.kernels,
+    axes: state.axes,
     outputs: graph.outputs.map((node) => materialize(state, node)),
   };
 }
 
 function newValue(state: State, { shape, dtype }: Node): number {
   return state.values.push({ size: sizeOf(shape), dtype }) - 1;
+}
+
+/** Appends a kernel; its loops are those of the space it came from unless `axes` tells otherwise. */
+function emit(
+  state: State,
+  kernel: SimpleKernel,
+  axes: readonly number[] = kernel.shape.map((_, i) => i),
+): void {
+  state.kernels.push(kernel);
+  state.axes.push(axes);
 }
 
 /** The value that holds a node, computed now if it is not yet. */
@@ -123,7 +138,10 @@ function tryRoot(state: State, root: Node, acc: Node | null): number | null {
     if (!expr) return null;
     const shape = acc ? acc.shape : root.shape;
     const make = acc ? withAcc(state, acc, build) : {
-      kernel: (outputs: Output[]): Kernel => ({ kind: "map", shape, outputs }),
+      kernel: (outputs: Output[]): SimpleKernel => {
+        return { kind: "map", shape, outputs };
+      },
+      axes: shape.map((_, i) => i),
       reads: new Set<number>(),
     };
     const reads = new Set([...make.reads, ...buffersOf(expr)]);
@@ -143,9 +161,8 @@ function tryRoot(state: State, root: Node, acc: Node | null): number | null {
       return null;
     }
     const id = newValue(state, root);
-    state.kernels.push(
-      make.kernel([{ buffer: id, view: contiguous(shape), expr }]),
-    );
+    const outputs = [{ buffer: id, view: contiguous(shape), expr }];
+    emit(state, make.kernel(outputs), make.axes);
     return id;
   }
 }
@@ -173,7 +190,11 @@ function withAcc(
   state: State,
   acc: Node,
   build: Build,
-): { kernel: (outputs: Output[]) => Kernel; reads: Set<number> } {
+): {
+  kernel: (outputs: Output[]) => SimpleKernel;
+  axes: readonly number[];
+  reads: Set<number>;
+} {
   const { shape } = acc;
   if (acc.op === "matmul") {
     const [a, b] = acc.inputs.map((x) => strided(state, x)) as [Matrix, Matrix];
@@ -188,6 +209,7 @@ function withAcc(
           outputs,
         };
       },
+      axes: shape.map((_, i) => i),
       reads: new Set([a.buffer, b.buffer]),
     };
   }
@@ -209,6 +231,7 @@ function withAcc(
   const passes = [{ reductions: [{ combine, body }], outputs: [] }];
   return {
     kernel: (outputs) => ({ kind: "reduce", shape, over, passes, outputs }),
+    axes: perm,
     reads: buffersOf(body),
   };
 }
@@ -246,7 +269,7 @@ function store(state: State, node: Node, buffer: number, view: View): void {
   }
   const { shape } = node;
   if (sizeOf(shape) === 0) return;
-  state.kernels.push({ kind: "map", shape, outputs: [{ buffer, view, expr }] });
+  emit(state, { kind: "map", shape, outputs: [{ buffer, view, expr }] });
 }
 
 function lowerPad(state: State, node: Node): number {
@@ -257,7 +280,7 @@ function lowerPad(state: State, node: Node): number {
   const { dtype, shape } = node;
   if (sizeOf(shape) > sizeOf(x!.shape)) {
     const expr: Expr = { kind: "const", value, dtype };
-    state.kernels.push({
+    emit(state, {
       kind: "map",
       shape,
       outputs: [{ buffer: id, view, expr }],
@@ -296,7 +319,7 @@ function lowerScatter(state: State, node: Node): number {
     return buffersOf(expr).size > room ? load(state, operand) : expr;
   };
   const room = Math.floor((state.buffersPerKernel - 1) / 2);
-  state.kernels.push({
+  emit(state, {
     kind: "scatter",
     shape,
     axis,

@@ -18,7 +18,7 @@ import type {
   Place,
   SimpleKernel,
 } from "./kernel.ts";
-import type { Lowered, Value } from "./lower.ts";
+import type { Value } from "./lower.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */
@@ -31,6 +31,16 @@ export interface Placement {
   readonly pages: readonly number[];
 }
 
+/** A program whose values have no places yet. */
+export interface Unplaced {
+  /** All buffers. */
+  readonly values: readonly Value[];
+  /** The work, in order. */
+  readonly kernels: readonly Kernel[];
+  /** The value of each output. */
+  readonly outputs: readonly number[];
+}
+
 /** When a value is written first and read last, in steps. */
 interface Life {
   first: number;
@@ -39,7 +49,7 @@ interface Life {
 
 /** Gives each value a place: dying values of the same size are overwritten in place, others share the arena. */
 export function place(
-  lowered: Lowered,
+  lowered: Unplaced,
   inputs: number,
   donated: readonly boolean[],
   limits: Limits,
@@ -112,7 +122,7 @@ function deadInputs(
   return found;
 }
 
-function livesOf({ values, kernels, outputs }: Lowered): Life[] {
+function livesOf({ values, kernels, outputs }: Unplaced): Life[] {
   const lives = values.map((): Life => ({ first: -1, last: -1 }));
   kernels.forEach((kernel, step) => {
     for (const id of writtenBy(kernel)) {

@@ -9,6 +9,7 @@
 import type { Graph, Limits } from "../backend.ts";
 import type { Node } from "../node.ts";
 import { coalesce } from "./coalesce.ts";
+import { fuse } from "./fuse.ts";
 import { leafMapper, mapKernel } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
 import { lower, type Lowered } from "./lower.ts";
@@ -26,9 +27,9 @@ export function buildPlan(
     graph.inputs,
     donated,
   );
-  const kernels = lowered.kernels.map(coalesce);
+  const kernels = fuse(lowered, limits.buffersPerKernel).map(coalesce);
   const { places, outputs, pages } = place(
-    { ...lowered, kernels },
+    { values: lowered.values, outputs: lowered.outputs, kernels },
     graph.inputs.length,
     donated,
     limits,
@@ -54,6 +55,7 @@ function copyRepeats(
 ): Lowered {
   const values = [...lowered.values];
   const kernels = [...lowered.kernels];
+  const axes = [...lowered.axes];
   const seen = new Set<number>();
   const outputs = lowered.outputs.map((id) => {
     const isKept = id < inputs.length && !donated[id];
@@ -70,9 +72,10 @@ function copyRepeats(
       shape: [size],
       outputs: [{ buffer: copy, view, expr }],
     });
+    axes.push([0]);
     return copy;
   });
-  return { values, kernels, outputs };
+  return { values, kernels, axes, outputs };
 }
 
 /** Renumbers the buffers of a kernel from 0; values that share a place are one buffer. */
