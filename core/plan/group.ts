@@ -10,7 +10,9 @@ import type { Graph } from "../backend.ts";
 import { toposort } from "../graph.ts";
 import type { Node, OpName } from "../node.ts";
 import { ops } from "../ops.ts";
-import { isView } from "./view.ts";
+import { sizeOf } from "../shape.ts";
+import type { View } from "./kernel.ts";
+import { contiguous, isView, moveView } from "./view.ts";
 
 /** A kernel to be: its root node, or an object of its own for one of several kernels of a node. */
 type Group = Node | object;
@@ -34,41 +36,67 @@ export interface Grouping {
 }
 
 /** Scalar work of an op relative to an addition; what is not listed is costly. */
-const LIGHT: ReadonlySet<OpName> = new Set<OpName>([
-  "neg",
-  "abs",
-  "sign",
-  "floor",
-  "not",
-  "cast",
-  "add",
-  "sub",
-  "mul",
-  "maximum",
-  "minimum",
-  "eq",
-  "lt",
-  "and",
-  "or",
-  "select",
-]);
+const WORK: { readonly [K in OpName]?: number } = {
+  alias: 0,
+  stopGradient: 0,
+  fill: 0,
+  iota: 0,
+  neg: 1,
+  abs: 1,
+  sign: 1,
+  floor: 1,
+  not: 1,
+  cast: 1,
+  add: 1,
+  sub: 1,
+  mul: 1,
+  maximum: 1,
+  minimum: 1,
+  eq: 1,
+  lt: 1,
+  and: 1,
+  or: 1,
+  select: 1,
+  div: 2,
+  sqrt: 2,
+  exp: 8,
+  tanh: 8,
+};
 
-/** Light operations that are rather computed again in each of several kernels than stored. */
-const RECOMPUTED = 4;
+/** Most work that is rather done again in each of several kernels than stored, where it reads one buffer. */
+const RECOMPUTED = 16;
 
 /** The same where an element is used many times in one kernel. */
 const REPEATED = 2;
 
-/** The same where no buffer is read: masks and positions. */
-const INDEX_ONLY = 8;
+/** Work that is never done twice. */
+const COSTLY = 100;
 
-/** Cuts a graph into kernels, from the outputs back. */
+/** Times that the cut is made anew with what is known of the one before. */
+const ROUNDS = 3;
+
+/** Cuts a graph into kernels. */
 export function groupNodes(graph: Graph): Grouping {
   const order = toposort(graph.outputs);
+  const layouts = layoutsOf(order);
+  // What it costs to compute a node again depends on what is stored, and the other way round.
+  let grouping = cut(graph, order, layouts, costsOf(order, new Set()));
+  for (let round = 1; round < ROUNDS; round++) {
+    grouping = cut(graph, order, layouts, costsOf(order, grouping.roots));
+  }
+  return grouping;
+}
+
+/** Cuts a graph from the outputs back. */
+function cut(
+  graph: Graph,
+  order: readonly Node[],
+  layouts: ReadonlySet<Node>,
+  costs: ReadonlyMap<Node, Cost>,
+): Grouping {
   const outputs = new Set(graph.outputs);
   const roots = new Set<Node>();
   const absorbable = new Map<Node, Node[]>();
-  const costs = costsOf(order);
   const demands = new Map<Node, Demand>();
   const demandOn = (node: Node): Demand => {
     let demand = demands.get(node);
@@ -84,14 +112,17 @@ export function groupNodes(graph: Graph): Grouping {
     demand.needsBuffer ||= buffer;
   };
 
-  for (const node of order.reverse()) {
+  for (const node of order.toReversed()) {
     const demand = demandOn(node);
     const isOutput = outputs.has(node);
     const [x, ...rest] = node.inputs;
     if (isView(node)) {
-      if (isOutput) roots.add(node);
-      const groups = isOutput ? [...demand.groups, node] : demand.groups;
-      use(x!, groups, demand.needsBuffer && !isOutput);
+      if (layouts.has(node) || isOutput) {
+        roots.add(node);
+        use(x!, [node]);
+        continue;
+      }
+      use(x!, demand.groups, demand.needsBuffer);
       demandOn(x!).repeated ||= demand.repeated || node.op === "expand";
       continue;
     }
@@ -121,9 +152,10 @@ export function groupNodes(graph: Graph): Grouping {
       case "index":
       case "elementwise": {
         const isScatter = node.op === "scatterAdd";
+        const { work, loads } = costs.get(node)!;
         const isRoot = isOutput || isScatter || demand.needsBuffer ||
-          demand.groups.size > 1 && !isCheap(costs.get(node)!, RECOMPUTED) ||
-          demand.repeated && !isCheap(costs.get(node)!, REPEATED);
+          demand.groups.size > 1 && (work > RECOMPUTED || loads > 1) ||
+          demand.repeated && (work > REPEATED || loads > 1);
         if (isRoot) roots.add(node);
         const groups = isRoot ? [node] : [...demand.groups];
         if (isScatter) {
@@ -143,37 +175,66 @@ export function groupNodes(graph: Graph): Grouping {
 }
 
 function isMapRoot(group: Group, roots: ReadonlySet<Node>): boolean {
-  return roots.has(group as Node) &&
-    ops[(group as Node).op].kind === "elementwise";
+  if (!roots.has(group as Node)) return false;
+  const { kind } = ops[(group as Node).op];
+  return kind === "elementwise" || isView(group as Node);
 }
 
-/** Scalar work of a node when it is computed inside a kernel, and whether it then reads buffers. */
+/** Movement nodes that no view of the buffer behind them can be: the elements must be laid out anew. */
+function layoutsOf(order: readonly Node[]): Set<Node> {
+  const layouts = new Set<Node>();
+  const views = new Map<Node, View>();
+  for (const node of order) {
+    const moved = isView(node)
+      ? moveView(node, views.get(node.inputs[0]!)!)
+      : null;
+    if (isView(node) && !moved) layouts.add(node);
+    views.set(node, moved ?? contiguous(node.shape));
+  }
+  return layouts;
+}
+
+/** What it takes to compute a node inside a kernel. */
 interface Cost {
+  /** Scalar work for an element. */
   readonly work: number;
+  /** Buffers that it reads, but for those that are repeated along an axis. */
   readonly loads: number;
 }
 
-function isCheap({ work, loads }: Cost, most: number): boolean {
-  return work <= (loads === 0 ? INDEX_ONLY : most) && loads <= 1;
-}
-
-function costsOf(order: readonly Node[]): Map<Node, Cost> {
+function costsOf(
+  order: readonly Node[],
+  roots: ReadonlySet<Node>,
+): Map<Node, Cost> {
   const costs = new Map<Node, Cost>();
+  // What is computed and read for a node, each once; null where it is too much.
+  const parts = new Map<Node, ReadonlySet<Node> | null>();
   for (const node of order) {
     const { kind } = ops[node.op];
-    if (node.op === "fill" || node.op === "iota") {
-      costs.set(node, { work: 0, loads: 0 });
-    } else if (kind === "elementwise" || isView(node)) {
-      const own = isView(node) ? 0 : LIGHT.has(node.op) ? 1 : 100;
-      const inner = node.inputs.map((x) => costs.get(x)!);
-      costs.set(node, {
-        work: inner.reduce((sum, { work }) => sum + work, own),
-        loads: inner.reduce((sum, { loads }) => sum + loads, 0),
-      });
+    const isInline = kind === "elementwise" || isView(node);
+    if (!isInline || node.inputs.some((x) => parts.get(x) === null)) {
+      const isLeaf = node.op === "fill" || node.op === "iota";
+      const work = isLeaf ? 0 : kind === "index" || isInline ? COSTLY : 0;
+      costs.set(node, { work, loads: isLeaf ? 0 : 1 });
+      parts.set(node, isInline ? null : new Set(isLeaf ? [] : [node]));
     } else {
-      // Inputs and all else stand in buffers, or are too much to compute twice.
-      costs.set(node, { work: kind === "index" ? 100 : 0, loads: 1 });
+      const all = new Set<Node>([node]);
+      for (const x of node.inputs) for (const n of parts.get(x)!) all.add(n);
+      let work = 0, loads = 0;
+      for (const n of all) {
+        const isStored = n !== node && roots.has(n) || !isComputed(n);
+        if (!isStored) work += isView(n) ? 0 : WORK[n.op] ?? COSTLY;
+        else if (sizeOf(n.shape) >= sizeOf(node.shape)) loads++;
+      }
+      costs.set(node, { work, loads });
+      // Consumers read a root from its buffer.
+      const seen = roots.has(node) ? new Set([node]) : all;
+      parts.set(node, work > COSTLY ? null : seen);
     }
   }
   return costs;
+}
+
+function isComputed(node: Node): boolean {
+  return ops[node.op].kind === "elementwise" || isView(node);
 }

@@ -24,7 +24,13 @@ import {
   strided,
 } from "./inline.ts";
 import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
-import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
+import {
+  backView,
+  contiguous,
+  isContiguous,
+  isView,
+  reshapeView,
+} from "./view.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
 export interface Value {
@@ -107,19 +113,43 @@ function materialize(state: State, node: Node): number {
   return id;
 }
 
+/** What a kernel computes, and where it stores that. */
+interface Target {
+  /** The node that is computed. */
+  readonly root: Node;
+  /** Its elements within the value of the node that is wanted. */
+  readonly view: View;
+}
+
 /** Lowers an elementwise root, with the reduction or product behind it where one fits; or a reduction or product alone. */
 function lowerRoot(state: State, node: Node): number {
-  const { kind } = ops[node.op];
-  const alone = kind === "reduce" || kind === "product";
-  const candidates = alone
-    ? [node]
+  const target = targetOf(state, node);
+  const { root } = target;
+  const { kind } = ops[root.op];
+  const isOwn = root === node || !state.grouping.roots.has(root);
+  const candidates = isOwn && (kind === "reduce" || kind === "product")
+    ? [root]
     : [...state.grouping.absorbable.get(node) ?? []].sort(byWork);
   for (const acc of [...candidates, null]) {
     if (acc && state.ids.has(acc)) continue;
-    const id = tryRoot(state, node, acc);
+    const id = tryRoot(state, node, target, acc);
     if (id !== null) return id;
   }
   throw new Error(`Cotan has a bug: ${node.op} was not lowered`);
+}
+
+/** A node as what is behind its movement, stored in its order: elements are laid out anew as they are computed. */
+function targetOf(state: State, node: Node): Target {
+  let root = node, view = contiguous(node.shape);
+  while (isView(root)) {
+    const [x] = root.inputs;
+    const back = backView(root, view);
+    if (!back) break;
+    root = x!;
+    view = back;
+    if (state.grouping.roots.has(root) || state.ids.has(root)) break;
+  }
+  return { root, view };
 }
 
 /** Products before reductions, then the larger first. */
@@ -129,13 +159,20 @@ function byWork(a: Node, b: Node): number {
   return work(b) - work(a);
 }
 
-function tryRoot(state: State, root: Node, acc: Node | null): number | null {
+function tryRoot(
+  state: State,
+  node: Node,
+  { root, view }: Target,
+  acc: Node | null,
+): number | null {
   for (;;) {
     const known = state.ids.size;
-    const build: Build = { root, acc, exprs: new Map() };
+    const build: Build = { root: node, acc, exprs: new Map() };
     const inner = inline(state, build, root);
-    const expr = acc ? asEpilogue(inner, root, acc) : inner;
-    if (!expr) return null;
+    const output = { view, expr: inner };
+    const stored = acc ? asEpilogue(output, root, acc) : output;
+    if (!stored) return null;
+    const { expr } = stored;
     const shape = acc ? acc.shape : root.shape;
     const make = acc ? withAcc(state, acc, build) : {
       kernel: (outputs: Output[]): SimpleKernel => {
@@ -160,29 +197,31 @@ function tryRoot(state: State, root: Node, acc: Node | null): number | null {
       invariant(acc && acc !== root, "a kernel reads too many buffers");
       return null;
     }
-    const id = newValue(state, root);
-    const outputs = [{ buffer: id, view: contiguous(shape), expr }];
+    const id = newValue(state, node);
+    const outputs = [{ buffer: id, ...stored }];
     emit(state, make.kernel(outputs), make.axes);
     return id;
   }
 }
 
-/** An expression over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
-function asEpilogue(expr: Expr, root: Node, acc: Node): Expr | null {
+/** A store over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
+function asEpilogue(
+  { view, expr }: Omit<Output, "buffer">,
+  root: Node,
+  acc: Node,
+): Omit<Output, "buffer"> | null {
   if (sizeOf(root.shape) !== sizeOf(acc.shape)) return null;
-  const moved = mapViews(
-    expr,
-    (view) => reshapeView(view, root.shape, acc.shape),
-  );
+  const move = (view: View) => reshapeView(view, root.shape, acc.shape);
+  const there = move(view), moved = mapViews(expr, move);
   let found = false;
-  const out = moved && mapLeaves(moved, (e) => {
+  const out = there && moved && mapLeaves(moved, (e) => {
     if (e.kind !== "load" || e.buffer !== ACC) return e;
     found = true;
     return isContiguous(e.view, acc.shape)
       ? { kind: "acc", index: 0, dtype: e.dtype }
       : null;
   });
-  return found ? out : null;
+  return found && out ? { view: there!, expr: out } : null;
 }
 
 /** The kernel around a reduction or product, given its outputs; and the buffers it reads for it. */
