@@ -69,6 +69,9 @@ const RECOMPUTED = 16;
 /** The same where an element is used many times in one kernel. */
 const REPEATED = 2;
 
+/** The same where no buffer is read: masks and positions. */
+const POSITIONS = 8;
+
 /** Work that is never done twice. */
 const COSTLY = 100;
 
@@ -152,10 +155,10 @@ function cut(
       case "index":
       case "elementwise": {
         const isScatter = node.op === "scatterAdd";
-        const { work, loads } = costs.get(node)!;
+        const cost = costs.get(node)!;
         const isRoot = isOutput || isScatter || demand.needsBuffer ||
-          demand.groups.size > 1 && (work > RECOMPUTED || loads > 1) ||
-          demand.repeated && (work > REPEATED || loads > 1);
+          demand.groups.size > 1 && !isCheap(cost, RECOMPUTED) ||
+          demand.repeated && !isCheap(cost, REPEATED);
         if (isRoot) roots.add(node);
         const groups = isRoot ? [node] : [...demand.groups];
         if (isScatter) {
@@ -202,11 +205,40 @@ interface Cost {
   readonly loads: number;
 }
 
+function isCheap({ work, loads }: Cost, most: number): boolean {
+  return work <= (loads === 0 ? POSITIONS : most) && loads <= 1;
+}
+
+/**
+ * Elementwise nodes behind which a reduction or product has no other use: stored instead of it, they cost no more. Only
+ * such as it is not smaller than.
+ */
+function epiloguesOf(order: readonly Node[]): Set<Node> {
+  const uses = new Map<Node, number>();
+  for (const node of order) {
+    for (const x of node.inputs) uses.set(x, (uses.get(x) ?? 0) + 1);
+  }
+  const epilogues = new Set<Node>();
+  for (const node of order) {
+    if (ops[node.op].kind !== "elementwise" && !isView(node)) continue;
+    const follows = node.inputs.some((x) => {
+      const { kind } = ops[x.op];
+      const isFresh = kind === "reduce" || kind === "product" ||
+        epilogues.has(x);
+      return isFresh && uses.get(x) === 1 &&
+        sizeOf(x.shape) === sizeOf(node.shape);
+    });
+    if (follows) epilogues.add(node);
+  }
+  return epilogues;
+}
+
 function costsOf(
   order: readonly Node[],
   roots: ReadonlySet<Node>,
 ): Map<Node, Cost> {
   const costs = new Map<Node, Cost>();
+  const epilogues = epiloguesOf(order);
   // What is computed and read for a node, each once; null where it is too much.
   const parts = new Map<Node, ReadonlySet<Node> | null>();
   for (const node of order) {
@@ -226,6 +258,7 @@ function costsOf(
         if (!isStored) work += isView(n) ? 0 : WORK[n.op] ?? COSTLY;
         else if (sizeOf(n.shape) >= sizeOf(node.shape)) loads++;
       }
+      if (epilogues.has(node) && !isView(node)) work = COSTLY;
       costs.set(node, { work, loads });
       // Consumers read a root from its buffer.
       const seen = roots.has(node) ? new Set([node]) : all;
