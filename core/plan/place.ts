@@ -9,7 +9,7 @@
 import type { Limits } from "../backend.ts";
 import { DeviceError } from "../errors.ts";
 import { type Shape, sizeOf } from "../shape.ts";
-import { buffersOf, exprsOf, outputsOf, visitExpr } from "./expression.ts";
+import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
 import type {
   Expr,
   Kernel,
@@ -163,58 +163,57 @@ export function readBy(kernel: Kernel): Set<number> {
   return read;
 }
 
-/**
- * Values that an output of a kernel may overwrite: those of its kind that the kernel reads only where it stores this
- * output, and in no walk after that which stores it.
- */
+/** Values that an output of a kernel may overwrite: those of its kind that are read only where it is stored. */
 function overwritable(
   kernel: Kernel,
   id: number,
   values: readonly Value[],
 ): number[] {
-  const part = partsOf(kernel).find((p) => writtenBy(p).includes(id))!;
-  const others = partsOf(kernel).filter((p) => p !== part);
+  const parts = partsOf(kernel);
+  const part = parts.find((p) => writtenBy(p).includes(id))!;
+  if (part.kind === "scatter") return [];
   const { size, dtype } = values[id]!;
-  const [store, space, last] = storeOf(part, id);
-  if (!store || sizeOf(space) !== size) return [];
-  const fits = new Map<number, boolean>();
+  const [space, last] = lastReadsOf(part, id);
+  const store = outputsOf(part).find(({ buffer }) => buffer === id)!;
+  if (sizeOf(space) !== size) return [];
+  const fits = new Set<number>(), elsewhere = new Set<number>();
+  for (const other of parts) {
+    if (other !== part) readBy(other).forEach((x) => elsewhere.add(x));
+  }
+  if (part.kind === "matmul") {
+    elsewhere.add(part.a.buffer).add(part.b.buffer);
+  }
   const seen = new Set<Expr>();
-  for (const expr of last) {
+  for (const expr of exprsOf(part)) {
+    const isLast = last.includes(expr);
     visitExpr(expr, (e) => {
       if (e.kind !== "load" && e.kind !== "gather") return;
-      const alike = e.kind === "load" && sameOver(e.view, store.view, space) &&
+      const alike = isLast && e.kind === "load" &&
+        sameOver(e.view, store.view, space) &&
         values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
-      fits.set(e.buffer, (fits.get(e.buffer) ?? true) && alike);
+      (alike ? fits : elsewhere).add(e.buffer);
     }, seen);
   }
-  const elsewhere = new Set(others.flatMap((p) => [...readBy(p)]));
-  return [...fits].flatMap(([buffer, fit]) =>
-    fit && !elsewhere.has(buffer) ? [buffer] : []
-  );
+  return [...fits].filter((buffer) => !elsewhere.has(buffer));
 }
 
 /**
- * The store of a value by a map, or by the last walk of a reduction, with its index space and all that is read in it.
+ * The loops in which a kernel stores a value, and what it may read of the place while it does: anything where that is
+ * the last of its walks, and what it stores for each row where it is done with the walks.
  */
-function storeOf(
-  kernel: SimpleKernel,
+function lastReadsOf(
+  kernel: Exclude<SimpleKernel, { kind: "scatter" }>,
   id: number,
-): [Output | undefined, Shape, readonly Expr[]] {
-  const find = (outputs: readonly Output[]) =>
-    outputs.find(({ buffer }) => buffer === id);
-  if (kernel.kind === "map") {
-    return [find(kernel.outputs), kernel.shape, exprsOf(kernel)];
-  }
-  if (kernel.kind !== "reduce") return [undefined, [], []];
-  const { shape, over, passes, outputs } = kernel;
-  // What is read after the walks would be read too late; and views of one rank only can be compared.
-  const late = outputs.some(({ expr }) => buffersOf(expr).size > 0);
-  const space = [...shape, ...over];
-  return late ? [undefined, [], []] : [
-    find(passes.at(-1)!.outputs),
-    space,
-    exprsOf({ ...kernel, outputs: [] }),
-  ];
+): [Shape, readonly Expr[]] {
+  const { shape, outputs } = kernel;
+  const isIn = (list: readonly Output[]): boolean =>
+    list.some(({ buffer }) => buffer === id);
+  if (kernel.kind !== "reduce") return [shape, exprsOf(kernel)];
+  const rows = outputs.map(({ expr }) => expr);
+  if (isIn(outputs)) return [shape, rows];
+  const { over, passes } = kernel;
+  const walks = exprsOf({ ...kernel, outputs: [] });
+  return [[...shape, ...over], isIn(passes.at(-1)!.outputs) ? walks : []];
 }
 
 /** Slots in pages, each taken where the smallest hole fits. */

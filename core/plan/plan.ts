@@ -12,6 +12,7 @@ import { coalesce } from "./coalesce.ts";
 import { fuse } from "./fuse.ts";
 import { leafMapper, mapKernel } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
+import { launch } from "./launch.ts";
 import { lower, type Lowered } from "./lower.ts";
 import { place, readBy, writtenBy } from "./place.ts";
 import { simplify } from "./simplify.ts";
@@ -27,7 +28,12 @@ export function buildPlan(
     graph.inputs,
     donated,
   );
-  const kernels = fuse(lowered, limits.buffersPerKernel).map(coalesce);
+  const kernels = launch(
+    fuse(lowered, limits.buffersPerKernel),
+    lowered.values,
+    graph.inputs.length,
+    limits.buffersPerLaunch,
+  ).map(coalesce);
   const { places, outputs, pages } = place(
     { values: lowered.values, outputs: lowered.outputs, kernels },
     graph.inputs.length,

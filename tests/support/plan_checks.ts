@@ -27,7 +27,10 @@ import {
 export function checkPlan(plan: Plan, limits: Limits): void {
   for (const { kernel, buffers, dtypes } of plan.steps) {
     assert(
-      buffers.length <= limits.buffersPerKernel,
+      buffers.length <=
+        (kernel.kind === "group"
+          ? limits.buffersPerLaunch
+          : limits.buffersPerKernel),
       `a kernel of ${buffers.length} buffers`,
     );
     assertEquals(buffers.length, dtypes.length);
@@ -85,21 +88,21 @@ function checkKernel(kernel: Kernel): void {
     }
     return;
   }
-  const read = numbersRead(kernel);
+  const rows = kernel.outputs.map(({ expr }) => expr);
+  const before = kernel.kind === "reduce"
+    ? numbersRead({ ...kernel, outputs: [] })
+    : new Set([kernel.a.buffer, kernel.b.buffer]);
   for (const output of kernel.outputs) {
-    assert(!read.has(output.buffer), "a result overwrites an operand");
+    assert(!before.has(output.buffer), "a result overwrites an operand");
+    checkInPlace(kernel.shape, rows, output);
   }
   if (kernel.kind === "matmul") return;
-  const space = [...kernel.shape, ...kernel.over];
-  kernel.passes.forEach((pass, i) => {
-    for (const output of pass.outputs) {
-      const before = { ...kernel, passes: kernel.passes.slice(0, i) };
-      const late = exprsOf({ ...before, passes: [], outputs: kernel.outputs });
-      const isLate = late.some((e) => buffersOf(e).has(output.buffer));
-      assert(!isLate, "a result reads what a walk has overwritten");
-      checkInPlace(space, exprsOf({ ...kernel, outputs: [] }), output);
-    }
-  });
+  const walks = exprsOf({ ...kernel, outputs: [] });
+  for (const output of kernel.passes.flatMap((p) => p.outputs)) {
+    const isLate = rows.some((e) => buffersOf(e).has(output.buffer));
+    assert(!isLate, "a result reads what a walk has overwritten");
+    checkInPlace([...kernel.shape, ...kernel.over], walks, output);
+  }
 }
 
 function checkInPlace(
