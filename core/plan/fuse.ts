@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { Kernel, SimpleKernel } from "./kernel.ts";
+import type { SimpleKernel } from "./kernel.ts";
 import type { Lowered } from "./lower.ts";
 import { merge } from "./merge.ts";
 import {
@@ -20,7 +20,7 @@ import {
   storedBy,
   withoutStores,
 } from "./nest.ts";
-import { readBy, writtenBy } from "./place.ts";
+import { overwritable, readBy, writtenBy } from "./place.ts";
 import { sizeOf } from "../shape.ts";
 
 /** How far apart two kernels may be that have only their operands in common: what the first makes lives longer. */
@@ -35,10 +35,11 @@ interface Item {
   readonly writes: readonly number[];
 }
 
-/** The kernels of a program, merged where that saves memory traffic. */
+/** The kernels of a program, merged where that saves memory traffic; results may take the place of `donated` values. */
 export function fuse(
   { kernels, axes, values, outputs }: Lowered,
   buffersPerKernel: number,
+  donated: readonly boolean[],
 ): SimpleKernel[] {
   const items = kernels.map((kernel, i): Item => ({
     nest: nestOf(kernel, axes[i]!),
@@ -47,6 +48,7 @@ export function fuse(
     writes: writtenBy(kernel),
   }));
   const kept = new Set(outputs);
+  const sizes = values.map(({ size }) => size);
   const readers = new Map<number, number>(),
     writers = new Map<number, number>();
   const count = (item: Item, by: number): void => {
@@ -55,8 +57,23 @@ export function fuse(
   };
   for (const item of items) count(item, 1);
 
+  /** How many results of a kernel will lie where it reads a donated value that is needed no more. */
+  const inPlace = ({ kernel, reads, writes }: Item, after: number): number => {
+    const free = new Set([...reads].filter((id) => donated[id]));
+    for (const { reads } of items.slice(after)) {
+      for (const id of reads) free.delete(id);
+    }
+    let count = 0;
+    for (const id of writes) {
+      if (!kept.has(id)) continue;
+      const over = overwritable(kernel, id, values).find((x) => free.has(x));
+      if (over !== undefined && free.delete(over)) count++;
+    }
+    return count;
+  };
+
   /** Merges two items if they go together, dropping what only the second read of the first. */
-  const tryMerge = (a: Item, b: Item): Item | null => {
+  const tryMerge = (a: Item, b: Item, after: number): Item | null => {
     if (!a.nest || !b.nest) return null;
     const between = a.writes.filter((id) => b.reads.has(id));
     if (between.some((id) => writers.get(id) !== 1)) return null;
@@ -68,19 +85,19 @@ export function fuse(
     const dead = between.filter((id) => !kept.has(id) && readers.get(id) === 1);
     const nest = withoutStores(merged, (id) => dead.includes(id));
     const reads = readByNest(nest), writes = storedBy(nest);
-    const buffers = new Set([...reads, ...writes]);
-    if (buffers.size > buffersPerKernel) return null;
-    return { nest, kernel: kernelOf(nest), reads, writes };
+    const both = { nest, kernel: kernelOf(nest), reads, writes };
+    const excess = new Set([...reads, ...writes]).size - buffersPerKernel;
+    return excess > 0 && excess > inPlace(both, after) ? null : both;
   };
 
   for (let at = 0; at < items.length; at++) {
     for (let again = true; again;) {
       again = false;
       const item = items[at]!;
-      for (const from of candidates(items, at, values.map((v) => v.size))) {
+      for (const from of candidates(items, at, sizes)) {
         const order = reorder(items, from, at);
         if (!order) continue;
-        const merged = tryMerge(items[from]!, item);
+        const merged = tryMerge(items[from]!, item, at + 1);
         if (!merged) continue;
         count(items[from]!, -1);
         count(item, -1);

@@ -164,7 +164,7 @@ export function readBy(kernel: Kernel): Set<number> {
 }
 
 /** Values that an output of a kernel may overwrite: those of its kind that are read only where it is stored. */
-function overwritable(
+export function overwritable(
   kernel: Kernel,
   id: number,
   values: readonly Value[],

@@ -28,14 +28,29 @@ export function buildPlan(
     graph.inputs,
     donated,
   );
+  // Kernels may count on results that take the place of operands; where these do not in the end, they must not.
+  const plan = planKernels(lowered, graph, donated, limits, donated);
+  return keepsLimits(plan, limits)
+    ? plan
+    : planKernels(lowered, graph, donated, limits, []);
+}
+
+function planKernels(
+  lowered: Lowered,
+  graph: Graph,
+  donated: readonly boolean[],
+  limits: Limits,
+  overwritten: readonly boolean[],
+): Plan {
+  const { values } = lowered;
   const kernels = launch(
-    fuse(lowered, limits.buffersPerKernel),
-    lowered.values,
+    fuse(lowered, limits.buffersPerKernel, overwritten),
+    values,
     graph.inputs.length,
     limits.buffersPerLaunch,
   ).map(coalesce);
   const { places, outputs, pages } = place(
-    { values: lowered.values, outputs: lowered.outputs, kernels },
+    { values, outputs: lowered.outputs, kernels },
     graph.inputs.length,
     donated,
     limits,
@@ -51,6 +66,12 @@ export function buildPlan(
     loops: [],
     pages,
   };
+}
+
+function keepsLimits({ steps }: Plan, limits: Limits): boolean {
+  return steps.every(({ kernel, buffers }) =>
+    kernel.kind === "group" || buffers.length <= limits.buffersPerKernel
+  );
 }
 
 /** An output that is an input which stays the caller's, or that comes twice, gets a kernel that copies it. */
