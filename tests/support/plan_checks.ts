@@ -160,8 +160,8 @@ interface Life {
   wasRead: boolean;
 }
 
-/** No two values that are live at one step share a byte of the arena. */
-function checkOverlaps(plan: Plan): void {
+/** Values in the arena over time. */
+function livesOf(plan: Plan): Life[] {
   const lives: Life[] = [];
   const current = new Map<string, Life>();
   plan.steps.forEach((step, i) => {
@@ -186,6 +186,23 @@ function checkOverlaps(plan: Plan): void {
       lives.push(next);
     }
   });
+  return lives;
+}
+
+/** Bytes of the values in the arena that are live at the step where these are most. */
+export function widestBytes(plan: Plan): number {
+  const lives = livesOf(plan);
+  const atStep = plan.steps.map((_, i) => {
+    const live = lives.filter(({ first, last }) => first <= i && i <= last);
+    const slots = new Map(live.map(({ slot }) => [JSON.stringify(slot), slot]));
+    return [...slots.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  });
+  return Math.max(0, ...atStep);
+}
+
+/** No two values that are live at one step share a byte of the arena. */
+function checkOverlaps(plan: Plan): void {
+  const lives = livesOf(plan);
   for (const a of lives) {
     for (const b of lives) {
       if (a === b || a.slot.page !== b.slot.page) continue;
