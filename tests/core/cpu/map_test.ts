@@ -8,6 +8,7 @@ import {
   backends,
   type Buffer,
   call,
+  constant,
   load,
   noise,
   points,
@@ -102,10 +103,6 @@ const expressions: Record<DType, ((a: Expr, b: Expr) => Expr)[]> = {
     (a, b) => call("add", [cast(a, "i32"), cast(b, "i32")]),
   ],
 };
-
-function constant(value: number, dtype: DType = "f32"): Expr {
-  return { kind: "const", value, dtype };
-}
 
 function cast(arg: Expr, dtype: DType): Expr {
   return { kind: "cast", arg, dtype };
