@@ -202,6 +202,24 @@ export function whole(shape: Shape): View {
   return { offset: 0, strides: stridesOf(shape) };
 }
 
+/** A view over a shape, the axes in an order, and the size of the buffer that it needs. */
+export function viewOf(
+  shape: Shape,
+  order: readonly number[],
+  step: readonly number[],
+): { view: View; size: number } {
+  const axes = order.filter((axis) => axis < shape.length);
+  const strides = new Array<number>(shape.length).fill(0);
+  let size = 1, offset = 0;
+  for (const axis of axes.toReversed()) {
+    const distance = size * Math.abs(step[axis]!);
+    strides[axis] = size * step[axis]!;
+    if (step[axis]! < 0) offset += distance * Math.max(0, shape[axis]! - 1);
+    if (step[axis] !== 0) size = distance * Math.max(1, shape[axis]!);
+  }
+  return { view: { offset: offset + 3, strides }, size: size + 3 };
+}
+
 /** A load. */
 export function load(buffer: number, view: View, dtype: DType = "f32"): Expr {
   return { kind: "load", buffer, view, dtype };
