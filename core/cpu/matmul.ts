@@ -9,6 +9,7 @@
  * @module
  */
 
+import { buffersOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { withAccs } from "./arrange.ts";
@@ -187,7 +188,11 @@ function targetOf(
   scratchOffset: number,
 ): { c: Matrix; outputs: MatmulKernel["outputs"]; bytes: number } {
   const [m, n] = shape.slice(-2) as [number, number];
-  const hosts = outputs.filter((o) => o.view.strides.at(-1) === 1);
+  // Sums must not gather where an output still has to read.
+  const read = new Set(outputs.flatMap((o) => [...buffersOf(o.expr)]));
+  const hosts = outputs.filter((o) =>
+    o.view.strides.at(-1) === 1 && !read.has(o.buffer)
+  );
   const host = hosts.find((o) => o.expr.kind === "acc") ?? hosts[0];
   const inScratch: View = {
     offset: scratchOffset,

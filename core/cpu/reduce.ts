@@ -82,7 +82,6 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
   };
   const nest = new Nest(lanes, lane, [...regions, after], rank - 1);
   const visit = (copies: number) => {
-    nest.restart();
     walks.forEach((walk, i) => {
       const accs = nest.during(i, () => {
         const own = Math.min(walk.most, copiesFor(walk.exprs));
@@ -91,6 +90,8 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
       nest.accumulate(accs);
     });
     storeAll(nest, outputs, copies);
+    // What comes next must not find these.
+    nest.restart();
   };
   nest.enter(() => {
     if (lane >= rank) return nest.loops(shape, 0, () => visit(1));
