@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { jvp, stack, type Tensor, vmap, zeros } from "cotan";
+import { jvp, type Tensor, vmap, zeros } from "cotan";
 import { checkGrads } from "cotan/testing";
 import {
   createRuntime,
@@ -17,10 +17,10 @@ import {
 import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
 import type { OpName } from "../../core/node.ts";
 import { ops } from "../../core/ops.ts";
-import type { Type } from "../../core/shape.ts";
 import { threefry2x32 } from "../../core/threefry.ts";
 import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { stacked } from "../support/batches.ts";
 import { createPlanBackend } from "../support/plan_interpreter.ts";
 import { applyOp, opNames, pullback, upload } from "../support/primitives.ts";
 import { check } from "../support/runs.ts";
@@ -54,14 +54,6 @@ function runOn(runtime: Runtime, op: OpName, sample: Sample): Tensor {
     for (const x of inputs) x.dispose();
     return out;
   });
-}
-
-/** Tensors of a type along a new axis, of which there may be none. */
-function stacked(list: readonly Tensor[], type: Type, axis: number): Tensor {
-  const { shape, dtype } = type;
-  return list.length > 0
-    ? stack(list, { axis })
-    : zeros(shape.toSpliced(axis, 0, 0), { dtype });
 }
 
 /** Primitives with a derivative; that of the last two is 0. */
