@@ -65,6 +65,7 @@ const functions: Functions = {
   ne: math.ne,
   neg: math.neg,
   not: math.not,
+  oneHot: math.oneHot,
   or: math.or,
   outer: math.outer,
   pad: math.pad,

@@ -226,6 +226,8 @@ export interface Methods {
   gather(index: Tensor, options?: AxisOptions): Tensor;
   /** Elements added where an index points, as torch.scatter_add. */
   scatterAdd(index: Tensor, source: Tensor, options?: AxisOptions): Tensor;
+  /** One-hot vectors along a new last axis, f32. */
+  oneHot(classes: number): Tensor;
   /** Indices that sort along an axis, i32. */
   argsort(options?: SortOptions): Tensor;
   /** In order along an axis. */
