@@ -167,7 +167,18 @@ export function categorical(key: Tensor, logits: Tensor): Tensor {
   });
 }
 
-/** The numbers from 0 to n - 1 in random order, i32. */
+/**
+ * The numbers from 0 to n - 1 in random order, i32[n].
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random } from "cotan";
+ *
+ * const order = random.permutation(random.key(1), 5);
+ * assertEquals(await order.sort().toArray(), [0, 1, 2, 3, 4]);
+ * ```
+ */
 export function permutation(key: Tensor, n: number): Tensor {
   // Of equal bits, one pair in 2^32, the first goes first.
   return evaluate(() => argsort(bits(key, [n])));

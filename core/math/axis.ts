@@ -20,13 +20,14 @@ export function sliceAxis(x: Tensor, axis: number, range: Range): Tensor {
   return slice(x, x.shape.map((_, i) => i === axis ? range : null));
 }
 
-/** Margins of a value on one axis. */
+/** Margins of a value on one axis; `x` itself where there are none. For use while tracing. */
 export function padAxis(
   x: Tensor,
   axis: number,
   margins: readonly [before: number, after: number],
   value = 0,
 ): Tensor {
+  if (margins[0] + margins[1] === 0) return x;
   return pad(x, x.shape.map((_, i) => i === axis ? margins : [0, 0]), {
     value,
   });

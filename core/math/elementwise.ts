@@ -165,9 +165,12 @@ export function trunc(x: Tensor): Tensor {
   return evaluate(() => where(lt(x, 0), ceil(x), floor(x)));
 }
 
-/** Limited to [min, max]. */
+/** Limited to [min, max]; max where min is larger; the gradient is 1 at both ends and between them, as in PyTorch. */
 export function clip(x: Tensor, min: number, max: number): Tensor {
-  return evaluate(() => minimum(maximum(x, min), max));
+  return evaluate(() => {
+    const above = where(lt(x, min), min, x);
+    return where(lt(max, above), max, above);
+  });
 }
 
 /** Whether each element is NaN. */

@@ -44,6 +44,7 @@ export function take(
       ...after.map(() => 1),
     ]);
     const full = expand(flat, [...before, flat.shape[axis]!, ...after]);
+    expectElements("take from", x, full, axis);
     const out = apply("gather", [x, full], { axis });
     return reshape(out, [...before, ...index.shape, ...after]);
   });
@@ -56,6 +57,7 @@ export function gather(
   options: AxisOptions = {},
 ): Tensor {
   const axis = normalizeAxis(options.axis ?? 0, x, "gather from");
+  expectElements("gather from", x, index, axis);
   return apply("gather", [x, index], { axis });
 }
 
@@ -67,7 +69,18 @@ export function scatterAdd(
   options: AxisOptions = {},
 ): Tensor {
   const axis = normalizeAxis(options.axis ?? 0, x, "scatterAdd into");
+  expectElements("scatterAdd into", x, index, axis);
   return apply("scatterAdd", [x, index, source], { axis });
+}
+
+/** Throws where an index points into an axis that has no nearest element. */
+function expectElements(op: string, x: Tensor, at: Tensor, axis: number): void {
+  if (x.shape[axis] !== 0 || sizeOf(at.shape) === 0) return;
+  throw new ShapeError(
+    `Cannot ${op} ${format(x)} along axis ${axis}: it is empty, and the index ${
+      format(at)
+    } is not`,
+  );
 }
 
 /**

@@ -119,18 +119,17 @@ export function prod(x: Tensor, options: ReduceOptions = {}): Tensor {
 
 /** The product along an axis, which stays with size 1: half of it by the other half, until one is left. */
 function prodAlong(x: Tensor, axis: number): Tensor {
-  for (let step = 1; x.shape[axis] !== 1; step++) {
-    const size = x.shape[axis]!;
-    // Now and then with margins where none are needed: what has margins is stored, so that kernels stay small.
-    const margin = size === 0 ? 1 : size % 2 + (step % 4 === 0 ? 2 : 0);
-    if (margin > 0) x = padAxis(x, axis, [0, margin], 1);
-    const half = (size + margin) / 2;
-    if (size > 0) {
-      x = mul(
-        sliceAxis(x, axis, [0, half]),
-        sliceAxis(x, axis, [half, null]),
-      );
-    }
+  let size = x.shape[axis]!;
+  if (size === 0) return padAxis(x, axis, [0, 1], 1);
+  for (let step = 1; size > 1; step++) {
+    // Each fourth time a margin in any case: what has one is stored, so that no kernel multiplies more than 16 elements.
+    const margin = step % 4 === 0 ? 16 - size % 16 : size % 2;
+    const even = padAxis(x, axis, [0, margin], 1);
+    size = (size + margin) / 2;
+    x = mul(
+      sliceAxis(even, axis, [0, size]),
+      sliceAxis(even, axis, [size, null]),
+    );
   }
   return x;
 }

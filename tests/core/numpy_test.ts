@@ -8,6 +8,8 @@ import { assertEquals } from "@std/assert";
 import * as cotan from "cotan";
 import {
   type DType,
+  DTypeError,
+  grad,
   type NestedArray,
   ShapeError,
   type Tensor,
@@ -210,6 +212,27 @@ eachBackend("NaN and infinities in reductions and in order", async () => {
   });
 });
 
+eachBackend(
+  "indexing, slicing backwards and clip have the gradients of what they take",
+  async () => {
+    const x = tensor([[1, 2, 3], [4, 5, 6]]), i = of("i32", 1, 1, -2);
+    const weights = tensor([1, 10, 100]);
+    const slope = (f: (x: Tensor) => Tensor): Tensor =>
+      grad((x) => f(x).mul(weights).sum())(x);
+    await assertRows({
+      "x[i, 2]": [slope((x) => x.index([i, 2])), [[0, 0, 100], [0, 0, 11]]],
+      "x[0, ::-1]": [
+        slope((x) => x.index([0, [null, null, -1]])),
+        [[100, 10, 1], [0, 0, 0]],
+      ],
+      "np.clip(x[1], 4, 5)": [
+        slope((x) => x.index([1]).clip(4, 5)),
+        [[0, 0, 0], [1, 10, 0]],
+      ],
+    });
+  },
+);
+
 eachBackend("mod has the sign of the divisor", async () => {
   const a = tensor([5, -5, 5, -5, 5.5, -5.5, 0, 6, -6]);
   const b = tensor([3, 3, -3, -3, 2, 2, 7, 3, 3]);
@@ -389,6 +412,17 @@ eachBackend("brackets index as NumPy's", async () => {
   });
 });
 
+throws("a tensor that indexes is i32", DTypeError, [
+  [
+    () => f32(3).index([f32(2)]),
+    "Cannot index by f32[2]: it must be i32; use cast",
+  ],
+  [
+    () => f32(2).mod(i32(2)),
+    "Cannot mod f32[2] and i32[2]: the dtypes differ; use cast",
+  ],
+]);
+
 throws("what NumPy refuses is refused with the numbers", ShapeError, [
   [
     () => f32(2, 3).index([2]),
@@ -401,6 +435,22 @@ throws("what NumPy refuses is refused with the numbers", ShapeError, [
   [
     () => f32(2).index([0, 0]),
     "Cannot index f32[2] by 2 items: it has 1 axes",
+  ],
+  [
+    () => f32(0, 3).take(i32(2)),
+    "Cannot take from f32[0, 3] along axis 0: it is empty, and the index i32[2, 3] is not",
+  ],
+  [
+    () => f32(2, 0).gather(i32(2, 1), { axis: 1 }),
+    "Cannot gather from f32[2, 0] along axis 1: it is empty, and the index i32[2, 1] is not",
+  ],
+  [
+    () => f32(0).scatterAdd(i32(1), f32(1)),
+    "Cannot scatterAdd into f32[0] along axis 0: it is empty, and the index i32[1] is not",
+  ],
+  [
+    () => f32(0, 3).index([i32(2)]),
+    "Cannot take from f32[0, 3] along axis 0: it is empty, and the index i32[2, 3] is not",
   ],
   [
     () => f32(2, 3).prod({ axis: 2 }),
