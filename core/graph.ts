@@ -34,3 +34,15 @@ export function toposort(roots: readonly Node[]): Node[] {
   }
   return order;
 }
+
+/** How many operands, and roots if given, each node is. */
+export function usesOf(
+  order: readonly Node[],
+  roots: readonly Node[] = [],
+): Map<Node, number> {
+  const uses = new Map<Node, number>();
+  const count = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
+  for (const node of order) node.inputs.forEach(count);
+  roots.forEach(count);
+  return uses;
+}

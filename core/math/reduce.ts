@@ -121,11 +121,9 @@ export function prod(x: Tensor, options: ReduceOptions = {}): Tensor {
 function prodAlong(x: Tensor, axis: number): Tensor {
   let size = x.shape[axis]!;
   if (size === 0) return padAxis(x, axis, [0, 1], 1);
-  for (let step = 1; size > 1; step++) {
-    // Each fourth time a margin in any case: what has one is stored, so that no kernel multiplies more than 16 elements.
-    const margin = step % 4 === 0 ? 16 - size % 16 : size % 2;
-    const even = padAxis(x, axis, [0, margin], 1);
-    size = (size + margin) / 2;
+  while (size > 1) {
+    const even = padAxis(x, axis, [0, size % 2], 1);
+    size = Math.ceil(size / 2);
     x = mul(
       sliceAxis(even, axis, [0, size]),
       sliceAxis(even, axis, [size, null]),

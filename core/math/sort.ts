@@ -181,9 +181,7 @@ function compareExchange(pairs: Pairs, axis: number): Pairs {
   const size = shape[axis]!;
   const at = iota(shape, { axis });
   const isFront = lt(at, size / 2);
-  // A gather, where a flip would do, has its operand stored: else one kernel would inline all stages.
-  const others = gather(places, sub(size - 1, at), { axis });
-  const opposite: Pairs = [flip(keys, axis), others];
+  const opposite: Pairs = [flip(keys, axis), flip(places, axis)];
   const exchanges = eq(comesBefore(opposite, pairs), isFront);
   return [
     where(
@@ -191,6 +189,6 @@ function compareExchange(pairs: Pairs, axis: number): Pairs {
       minimum(keys, opposite[0]),
       maximum(keys, opposite[0]),
     ),
-    where(exchanges, others, places),
+    where(exchanges, opposite[1], places),
   ];
 }

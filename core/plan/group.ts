@@ -7,10 +7,10 @@
  */
 
 import type { Graph } from "../backend.ts";
-import { toposort } from "../graph.ts";
+import { toposort, usesOf } from "../graph.ts";
 import type { Node, OpName } from "../node.ts";
 import { ops } from "../ops.ts";
-import { sizeOf } from "../shape.ts";
+import { type Cost, costsOf, isCheap, RECOMPUTED, REPEATED } from "./cost.ts";
 import type { View } from "./kernel.ts";
 import { contiguous, isView, moveView } from "./view.ts";
 
@@ -35,46 +35,6 @@ export interface Grouping {
   readonly absorbable: ReadonlyMap<Node, readonly Node[]>;
 }
 
-/** Scalar work of an op relative to an addition; what is not listed is costly. */
-const WORK: { readonly [K in OpName]?: number } = {
-  alias: 0,
-  stopGradient: 0,
-  fill: 0,
-  iota: 0,
-  neg: 1,
-  abs: 1,
-  sign: 1,
-  floor: 1,
-  not: 1,
-  cast: 1,
-  add: 1,
-  sub: 1,
-  mul: 1,
-  maximum: 1,
-  minimum: 1,
-  eq: 1,
-  lt: 1,
-  and: 1,
-  or: 1,
-  select: 1,
-  div: 2,
-  sqrt: 2,
-  exp: 8,
-  tanh: 8,
-};
-
-/** Most work that is rather done again in each of several kernels than stored, where it reads one buffer. */
-const RECOMPUTED = 16;
-
-/** The same where an element is used many times in one kernel. */
-const REPEATED = 2;
-
-/** The same where no buffer is read: masks and positions. */
-const POSITIONS = 8;
-
-/** Work that is never done twice. */
-const COSTLY = 100;
-
 /** Times that the cut is made anew with what is known of the one before. */
 const ROUNDS = 3;
 
@@ -82,19 +42,36 @@ const ROUNDS = 3;
 export function groupNodes(graph: Graph): Grouping {
   const order = toposort(graph.outputs);
   const layouts = layoutsOf(order);
+  const uses = usesOf(order);
   // What it costs to compute a node again depends on what is stored, and the other way round.
-  let grouping = cut(graph, order, layouts, costsOf(order, new Set()));
+  let grouping = cut(
+    graph,
+    order,
+    layouts,
+    uses,
+    costsOf(order, uses, new Set()),
+  );
   for (let round = 1; round < ROUNDS; round++) {
-    grouping = cut(graph, order, layouts, costsOf(order, grouping.roots));
+    grouping = cut(
+      graph,
+      order,
+      layouts,
+      uses,
+      costsOf(order, uses, grouping.roots),
+    );
   }
   return grouping;
 }
+
+/** Movement by which an element comes to stand in another place. */
+const moves: ReadonlySet<OpName> = new Set(["transpose", "slice", "flip"]);
 
 /** Cuts a graph from the outputs back. */
 function cut(
   graph: Graph,
   order: readonly Node[],
   layouts: ReadonlySet<Node>,
+  uses: ReadonlyMap<Node, number>,
   costs: ReadonlyMap<Node, Cost>,
 ): Grouping {
   const outputs = new Set(graph.outputs);
@@ -126,6 +103,8 @@ function cut(
         continue;
       }
       use(x!, demand.groups, demand.needsBuffer);
+      // Seen in two places, it would be computed twice for an element, and what is behind it four times.
+      if (moves.has(node.op) && uses.get(x!)! > 1) demandOn(x!).repeated = true;
       demandOn(x!).repeated ||= demand.repeated || node.op === "expand";
       continue;
     }
@@ -195,79 +174,4 @@ function layoutsOf(order: readonly Node[]): Set<Node> {
     views.set(node, moved ?? contiguous(node.shape));
   }
   return layouts;
-}
-
-/** What it takes to compute a node inside a kernel. */
-interface Cost {
-  /** Scalar work for an element. */
-  readonly work: number;
-  /** Buffers that it reads, but for those that are repeated along an axis. */
-  readonly loads: number;
-}
-
-function isCheap({ work, loads }: Cost, most: number): boolean {
-  return work <= (loads === 0 ? POSITIONS : most) && loads <= 1;
-}
-
-/**
- * Elementwise nodes behind which a reduction or product has no other use: stored instead of it, they cost no more. Only
- * such as it is not smaller than.
- */
-function epiloguesOf(order: readonly Node[]): Set<Node> {
-  const uses = new Map<Node, number>();
-  for (const node of order) {
-    for (const x of node.inputs) uses.set(x, (uses.get(x) ?? 0) + 1);
-  }
-  const epilogues = new Set<Node>();
-  for (const node of order) {
-    if (ops[node.op].kind !== "elementwise" && !isView(node)) continue;
-    const follows = node.inputs.some((x) => {
-      const { kind } = ops[x.op];
-      const isFresh = kind === "reduce" || kind === "product" ||
-        epilogues.has(x);
-      return isFresh && uses.get(x) === 1 &&
-        sizeOf(x.shape) === sizeOf(node.shape);
-    });
-    if (follows) epilogues.add(node);
-  }
-  return epilogues;
-}
-
-function costsOf(
-  order: readonly Node[],
-  roots: ReadonlySet<Node>,
-): Map<Node, Cost> {
-  const costs = new Map<Node, Cost>();
-  const epilogues = epiloguesOf(order);
-  // What is computed and read for a node, each once; null where it is too much.
-  const parts = new Map<Node, ReadonlySet<Node> | null>();
-  for (const node of order) {
-    const { kind } = ops[node.op];
-    const isInline = kind === "elementwise" || isView(node);
-    if (!isInline || node.inputs.some((x) => parts.get(x) === null)) {
-      const isLeaf = node.op === "fill" || node.op === "iota";
-      const work = isLeaf ? 0 : kind === "index" || isInline ? COSTLY : 0;
-      costs.set(node, { work, loads: isLeaf ? 0 : 1 });
-      parts.set(node, isInline ? null : new Set(isLeaf ? [] : [node]));
-    } else {
-      const all = new Set<Node>([node]);
-      for (const x of node.inputs) for (const n of parts.get(x)!) all.add(n);
-      let work = 0, loads = 0;
-      for (const n of all) {
-        const isStored = n !== node && roots.has(n) || !isComputed(n);
-        if (!isStored) work += isView(n) ? 0 : WORK[n.op] ?? COSTLY;
-        else if (sizeOf(n.shape) >= sizeOf(node.shape)) loads++;
-      }
-      if (epilogues.has(node) && !isView(node)) work = COSTLY;
-      costs.set(node, { work, loads });
-      // Consumers read a root from its buffer.
-      const seen = roots.has(node) ? new Set([node]) : all;
-      parts.set(node, work > COSTLY ? null : seen);
-    }
-  }
-  return costs;
-}
-
-function isComputed(node: Node): boolean {
-  return ops[node.op].kind === "elementwise" || isView(node);
 }

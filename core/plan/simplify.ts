@@ -7,7 +7,7 @@
  */
 
 import type { Graph } from "../backend.ts";
-import { toposort } from "../graph.ts";
+import { toposort, usesOf } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { bind, fill } from "../ops.ts";
 import { inFull } from "./key.ts";
@@ -68,18 +68,6 @@ function settle(node: Node, alone: boolean): Node {
 /** The number that a node is everywhere, or null. */
 function valueOf(node: Node): number | null {
   return node.op === "fill" ? (node.params as Params["fill"]).value : null;
-}
-
-/** How many operands and outputs each node is. */
-function usesOf(
-  order: readonly Node[],
-  outputs: readonly Node[],
-): Map<Node, number> {
-  const uses = new Map<Node, number>();
-  const count = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
-  for (const node of order) node.inputs.forEach(count);
-  outputs.forEach(count);
-  return uses;
 }
 
 /** A simpler node of the same value, or the node itself; `alone` says that nothing else uses the first operand. */
