@@ -13,7 +13,6 @@ import {
   popScope,
   pushScope,
   type Runtime,
-  type Trace,
   withTrace,
 } from "./context.ts";
 import { TreeError } from "./errors.ts";
@@ -23,7 +22,7 @@ import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
 import { format } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
-import { compile, nodeOf, run, traced } from "./trace.ts";
+import { compile, nodeOf, results, run, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
 /** Programs from one function before the warning that something changes at every call. */
@@ -52,8 +51,8 @@ interface Version {
   readonly graph: Graph;
   readonly executable: Executable;
   readonly captured: readonly Tensor[];
-  /** Captured tensors that the function itself made while it was traced. */
-  readonly constants: readonly Tensor[];
+  /** Tensors that the function made while it was traced. */
+  readonly made: ReadonlySet<Disposable>;
   readonly donated: readonly (string | null)[];
   rebuild(tensors: Tensor[]): unknown;
 }
@@ -84,8 +83,9 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     let version = versions.get(key);
     if (version && version.runtime !== runtime) version = undefined;
     if (!version) {
-      version = traceVersion(f, args, runtime, donated);
-      versions.get(key)?.executable.dispose();
+      version = traceVersion(f, args, runtime, donated, name);
+      const old = versions.get(key);
+      if (old) drop(old);
       versions.set(key, version);
       runtime.jitted++;
       if (versions.size === MANY_PROGRAMS + 1) {
@@ -117,11 +117,7 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     return describePlan(plan);
   };
   const dispose = (): void => {
-    for (const { executable, runtime, constants } of versions.values()) {
-      executable.dispose();
-      for (const tensor of constants) tensor.dispose();
-      runtime.jitted--;
-    }
+    for (const version of versions.values()) drop(version);
     versions.clear();
   };
   return Object.assign(jitted, { program, [Symbol.dispose]: dispose });
@@ -191,56 +187,57 @@ function mapTensors(value: unknown, f: (tensor: Tensor) => Tensor): unknown {
   );
 }
 
-/** Traces a function for arguments like these and compiles what it does. */
+/**
+ * Traces a function for arguments like these and compiles what it does, in a scope of its own: what it makes meanwhile is
+ * needed at every call.
+ */
 function traceVersion<A extends readonly unknown[], R>(
   f: (...args: A) => R,
   args: A,
   runtime: Runtime,
   donated: readonly (string | null)[],
+  name: string,
 ): Version {
-  const { made, result } = inOwnScope((trace) => {
-    const nodes: Node[] = [];
-    const primals = mapTensors(args, (tensor) => {
-      const node = input(tensor);
-      nodes.push(node);
-      return traced(node);
-    }) as unknown as A;
-    const out = f(...primals);
-    const outputs = tree.leaves(out as tree.Tree).map(({ leaf }) =>
-      nodeOf(leaf)
-    );
-    return {
-      graph: { inputs: [...nodes, ...trace.captured.values()], outputs },
-      captured: [...trace.captured.keys()] as Tensor[],
-      out,
-    };
-  });
-  const { graph, captured, out } = result;
-  const consumed = graph.inputs.map((_, i) => donated[i] != null);
-  return {
-    runtime,
-    graph,
-    executable: compile(runtime, graph, consumed),
-    captured,
-    constants: captured.filter((tensor) => made.has(tensor)),
-    donated,
-    rebuild: (tensors) => tree.fromLeaves(out as tree.Tree, tensors),
-  };
-}
-
-/** Traces in a scope of its own, since what a function makes then is needed at every call; gives that too. */
-function inOwnScope<R>(
-  f: (trace: Trace) => R,
-): { result: R; made: ReadonlySet<Disposable> } {
   const made = pushScope();
   try {
-    return { result: withTrace(f), made };
+    const { graph, captured, out } = withTrace((trace) => {
+      const nodes: Node[] = [];
+      const primals = mapTensors(args, (tensor) => {
+        const node = input(tensor);
+        nodes.push(node);
+        return traced(node);
+      }) as unknown as A;
+      const out = f(...primals);
+      const outputs = results(out, name).map(nodeOf);
+      return {
+        graph: { inputs: [...nodes, ...trace.captured.values()], outputs },
+        captured: [...trace.captured.keys()] as Tensor[],
+        out,
+      };
+    });
+    const consumed = graph.inputs.map((_, i) => donated[i] != null);
+    return {
+      runtime,
+      graph,
+      executable: compile(runtime, graph, consumed),
+      captured,
+      made,
+      donated,
+      rebuild: (tensors) => tree.fromLeaves(out as tree.Tree, tensors),
+    };
   } catch (error) {
     for (const tensor of made) tensor[Symbol.dispose]();
     throw error;
   } finally {
     popScope();
   }
+}
+
+/** Frees what a version holds. */
+function drop({ executable, runtime, made }: Version): void {
+  executable.dispose();
+  for (const tensor of made) tensor[Symbol.dispose]();
+  runtime.jitted--;
 }
 
 /** A donated tensor must be given once, and to nobody else. */
