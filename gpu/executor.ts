@@ -7,16 +7,13 @@
  */
 
 import { bytesPerElement, type Executable } from "../core/backend.ts";
+import { formatBytes } from "../core/budget.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
+import type { Type } from "../core/shape.ts";
 import type { Arena } from "./arena.ts";
 import type { Batch } from "./batch.ts";
-import {
-  type Buffers,
-  formatBytes,
-  type GpuStorage,
-  roundUp,
-} from "./buffers.ts";
+import { type Buffers, type GpuStorage, roundUp } from "./buffers.ts";
 import type { Device } from "./device.ts";
 import { type Dispatch, lower } from "./lower.ts";
 import type { Pipeline, Pipelines } from "./pipelines.ts";
@@ -43,15 +40,17 @@ export interface Machine {
 export class GpuProgram implements Executable {
   readonly #machine: Machine;
   readonly #plan: Plan;
+  readonly #types: readonly Type[];
   readonly #steps: readonly BoundDispatch[];
   readonly #pages: readonly number[];
 
-  /** Makes the pipelines of a plan. */
-  constructor(machine: Machine, plan: Plan) {
+  /** Makes the pipelines of a plan; `types` are those of its results. */
+  constructor(machine: Machine, plan: Plan, types: readonly Type[]) {
     const { pipelines, schedule } = machine;
     const dispatches = plan.steps.flatMap((step) => lower(step, schedule));
     this.#machine = machine;
     this.#plan = plan;
+    this.#types = types;
     this.#steps = dispatches.map((dispatch) =>
       new BoundDispatch(
         dispatch,
@@ -66,11 +65,11 @@ export class GpuProgram implements Executable {
     device.check();
     arena.reserve(this.#pages);
     const outputs = this.#outputs(inputs);
-    for (const step of this.#steps) {
-      const group = step.bind(this.#machine, inputs, outputs);
-      const { workgroups, work } = step.dispatch;
-      batch.dispatch(step.pipeline.pipeline, group, workgroups, work);
-    }
+    const groups = this.#bind(inputs, outputs);
+    this.#steps.forEach(({ pipeline, dispatch }, i) => {
+      const { workgroups, work } = dispatch;
+      batch.dispatch(pipeline.pipeline, groups[i]!, workgroups, work);
+    });
     for (const index of this.#plan.freed) buffers.give(inputs[index]!);
     return outputs;
   }
@@ -79,16 +78,34 @@ export class GpuProgram implements Executable {
     const { buffers } = this.#machine;
     const taken: GpuStorage[] = [];
     try {
-      return this.#plan.outputs.map((source) => {
+      return this.#plan.outputs.map((source, i) => {
         if (source.kind === "input") return inputs[source.index]!;
         const bytes = source.size * bytesPerElement(source.dtype);
-        const storage = buffers.take(bytes);
+        const storage = buffers.take(bytes, this.#types[i] ?? "a result");
         taken.push(storage);
         return storage;
       });
     } catch (error) {
       // The budget does not reach: what was donated is not touched yet.
       taken.forEach((storage) => buffers.give(storage));
+      throw error;
+    }
+  }
+
+  /** The bind groups of all steps; what is too large to bind is found before any step runs. */
+  #bind(
+    inputs: readonly GpuStorage[],
+    outputs: readonly GpuStorage[],
+  ): GPUBindGroup[] {
+    const { buffers } = this.#machine;
+    try {
+      return this.#steps.map((step) =>
+        step.bind(this.#machine, inputs, outputs)
+      );
+    } catch (error) {
+      for (const storage of outputs) {
+        if (!inputs.includes(storage)) buffers.give(storage);
+      }
       throw error;
     }
   }

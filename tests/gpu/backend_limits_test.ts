@@ -36,7 +36,7 @@ Deno.test({
     assertThrows(
       () => backend.upload(new Float32Array(2 ** 14), "f32"),
       DeviceError,
-      `Cannot allocate 64 KiB on ${backend.adapter}: 1020 KiB of 1 MiB are in use`,
+      "Cannot allocate f32[16384]: it takes 64 KiB, and 1020 KiB of 1 MiB are in use; a smaller batch needs less",
     );
     backend.free(x);
     backend.dispose();
