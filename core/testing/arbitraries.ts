@@ -53,6 +53,14 @@ export interface TensorOptions {
   readonly distinct?: boolean;
 }
 
+/** A record of tensors on the host, of which one is always there. */
+export interface HostRecord {
+  /** The tensor that is always there. */
+  readonly weight: HostTensor;
+  /** Others under other keys. */
+  readonly [key: string]: HostTree;
+}
+
 /**
  * Arbitraries made with the fast-check of the caller. A counterexample is shrunk to few axes and elements near 0, and
  * printed as code that makes it.
@@ -80,10 +88,10 @@ export function arbitraries(fc: FastCheck): {
   readonly tensor: (
     options?: TensorOptions,
   ) => ReturnType<typeof fc.constant<HostTensor>>;
-  /** Records of such tensors, and of records and arrays of them, with a hole here and there. */
+  /** Records of such tensors, and of records and arrays of them, with a hole here and there; one is at `weight`. */
   readonly tree: (
     options?: TensorOptions,
-  ) => ReturnType<typeof fc.constant<{ readonly [key: string]: HostTree }>>;
+  ) => ReturnType<typeof fc.constant<HostRecord>>;
 } {
   type Arbitrary<T> = ReturnType<typeof fc.constant<T>>;
 
@@ -123,10 +131,9 @@ export function arbitraries(fc: FastCheck): {
       );
     }
     if (dtype !== "f32") return fc.integer({ min, max });
+    if (min === max) return fc.constant(min);
     // Multiples of a power of two, which print short and have room for differences between them.
-    const step = min === max
-      ? 1
-      : 2 ** Math.floor(Math.log2((max - min) / 256));
+    const step = 2 ** Math.floor(Math.log2((max - min) / 256));
     return fc.integer({
       min: Math.ceil(min / step),
       max: Math.floor(max / step),
@@ -149,9 +156,7 @@ export function arbitraries(fc: FastCheck): {
     });
   }
 
-  function tree(
-    options: TensorOptions = {},
-  ): Arbitrary<{ readonly [key: string]: HostTree }> {
+  function tree(options: TensorOptions = {}): Arbitrary<HostRecord> {
     const key = fc.constantFrom("weight", "bias", "layers", "head");
     const record = (child: Arbitrary<HostTree>) =>
       fc.dictionary(key, child, { minKeys: 1, noNullPrototype: true });
@@ -163,9 +168,8 @@ export function arbitraries(fc: FastCheck): {
         { weight: 2, arbitrary: fc.array(node(depth - 1), { maxLength: 3 }) },
         { weight: 2, arbitrary: record(node(depth - 1)) },
       );
-    // One tensor at least, or there is nothing to differentiate by.
-    return fc.tuple(leaf, record(node(2)))
-      .map(([first, rest]) => ({ first, ...rest }));
+    return fc.tuple(record(node(2)), leaf)
+      .map(([rest, weight]) => ({ ...rest, weight }));
   }
 
   return { shape, broadcastable, tensor, tree };

@@ -124,10 +124,17 @@ export async function checkGrads<const A extends readonly Argument[]>(
       throw new Error(
         `Cannot confirm the ${what} by argument ${name}: in the direction of key [${
           words.join(", ")
-        }] the rules give ${rule}, finite differences give ${difference}`,
+        }] the rules give ${short(rule)}, finite differences give ${
+          short(difference)
+        }`,
       );
     }
   }
+}
+
+/** A number as it stands in messages; what differences have beyond these digits is rounding. */
+function short(x: number): number {
+  return Number(x.toPrecision(10));
 }
 
 function asTree(arg: Argument): tree.Tree {

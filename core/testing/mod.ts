@@ -12,6 +12,7 @@
 export {
   arbitraries,
   type FastCheck,
+  type HostRecord,
   type ShapeOptions,
   type TensorOptions,
 } from "./arbitraries.ts";
