@@ -20,10 +20,9 @@ import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
-import { format } from "./shape.ts";
+import { describe } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 import { compile, nodeOf, results, run, traced } from "./trace.ts";
-import * as tree from "./tree.ts";
 
 /** Programs from one function before the warning that something changes at every call. */
 const MANY_PROGRAMS = 8;
@@ -48,13 +47,15 @@ export type Jitted<A extends readonly unknown[], R> =
 /** One traced version of a function. */
 interface Version {
   readonly runtime: Runtime;
+  readonly structure: readonly unknown[];
   readonly graph: Graph;
   readonly executable: Executable;
   readonly captured: readonly Tensor[];
   /** Tensors that the function made while it was traced. */
   readonly made: ReadonlySet<Disposable>;
   readonly donated: readonly (string | null)[];
-  rebuild(tensors: Tensor[]): unknown;
+  /** What the function returned, with other tensors in the same order. */
+  rebuild(tensors: Iterator<Tensor>): unknown;
 }
 
 /**
@@ -75,24 +76,27 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
   options: JitOptions = {},
 ): Jitted<A, R> {
   const name = options.name ?? (f.name || "the jitted function");
-  const versions = new Map<string, Version>();
+  const donate = new Set(options.donate);
+  const versions: Version[] = [];
 
   function versionFor(args: A): { version: Version; tensors: Tensor[] } {
     const runtime = currentRuntime();
-    const { tensors, key, donated } = flatten(args, options.donate ?? [], name);
-    let version = versions.get(key);
-    if (version && version.runtime !== runtime) version = undefined;
-    if (!version) {
-      version = traceVersion(f, args, runtime, donated, name);
-      const old = versions.get(key);
-      if (old) drop(old);
-      versions.set(key, version);
-      runtime.jitted++;
-      if (versions.size === MANY_PROGRAMS + 1) {
-        console.warn(
-          `cotan: ${name} was compiled for ${versions.size} kinds of arguments; pass what changes as a tensor`,
-        );
-      }
+    const { tensors, structure } = flatten(args, name);
+    const at = versions.findIndex((v) => sameStructure(v.structure, structure));
+    const known = versions[at];
+    if (known?.runtime === runtime) return { version: known, tensors };
+    const version = {
+      ...traceVersion(f, args, runtime, donate, name),
+      structure,
+    };
+    runtime.jitted++;
+    if (known) {
+      drop(known);
+      versions[at] = version;
+    } else if (versions.push(version) === MANY_PROGRAMS + 1) {
+      console.warn(
+        `cotan: ${name} was compiled for ${versions.length} kinds of arguments; pass what changes as a tensor`,
+      );
     }
     return { version, tensors };
   }
@@ -103,9 +107,8 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     const { runtime, executable, graph, captured, donated } = version;
     checkDonation(tensors, captured, donated, name);
     const inputs = [...tensors, ...captured];
-    return version.rebuild(
-      run(runtime, executable, graph, inputs, donated),
-    ) as R;
+    const outputs = run(runtime, executable, graph, inputs, donated);
+    return version.rebuild(outputs.values()) as R;
   };
   const program = (...args: A): Program => {
     const { version: { graph, donated, runtime } } = versionFor(args);
@@ -117,73 +120,84 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     return describePlan(plan);
   };
   const dispose = (): void => {
-    for (const version of versions.values()) drop(version);
-    versions.clear();
+    versions.forEach(drop);
+    versions.length = 0;
   };
   return Object.assign(jitted, { program, [Symbol.dispose]: dispose });
 }
 
-/** Tensors of the arguments, the key of their structure, and for each tensor why it will be gone, or null. */
+/** What stands between the parts of a structure: no argument can hold it. */
+const [TENSOR, ARRAY, RECORD, END] = [{}, {}, {}, {}];
+
+/** Tensors of the arguments, and their structure: what two calls must have in common to run the same program. */
 function flatten(
   args: readonly unknown[],
-  donate: readonly number[],
   name: string,
-): { tensors: Tensor[]; key: string; donated: (string | null)[] } {
+): { tensors: Tensor[]; structure: unknown[] } {
   const tensors: Tensor[] = [];
-  const donated: (string | null)[] = [];
-  const key: string[] = [];
-  const visit = (value: unknown, path: string, donates: boolean): void => {
+  const structure: unknown[] = [];
+  const path: (string | number)[] = [];
+  const visit = (value: unknown, key: string | number): void => {
+    path.push(key);
     if (value instanceof Tensor) {
       tensors.push(value);
-      donated.push(
-        donates ? `was donated to ${name} as argument ${path}` : null,
-      );
-      key.push(format(value));
+      structure.push(TENSOR, value.dtype, ...value.shape, END);
+    } else if (Array.isArray(value)) {
+      structure.push(ARRAY);
+      for (let i = 0; i < value.length; i++) visit(value[i], i);
+      structure.push(END);
     } else if (typeof value === "object" && value !== null) {
-      if (!isPlain(value)) {
-        unsupported(`a ${value.constructor.name}`, path, name);
+      if (!isPlain(value)) unsupported(value, path, name);
+      structure.push(RECORD);
+      for (const key of Object.keys(value)) {
+        structure.push(key);
+        visit((value as Record<string, unknown>)[key], key);
       }
-      key.push(Array.isArray(value) ? "[" : "{");
-      for (const [k, child] of Object.entries(value)) {
-        key.push(JSON.stringify(k));
-        visit(child, `${path}.${k}`, donates);
-      }
-      key.push("}");
+      structure.push(END);
     } else {
-      if (typeof value === "function") unsupported("a function", path, name);
-      // As text of one kind each: "1" is not 1, and a string cannot pass for two.
-      key.push(
-        typeof value === "string"
-          ? JSON.stringify(value)
-          : Object.is(value, -0)
-          ? "-0"
-          : String(value),
-      );
+      if (typeof value === "function") unsupported(value, path, name);
+      structure.push(value);
     }
+    path.pop();
   };
-  args.forEach((arg, i) => visit(arg, String(i), donate.includes(i)));
-  return { tensors, key: key.join(" "), donated };
+  args.forEach(visit);
+  return { tensors, structure };
+}
+
+function sameStructure(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((part, i) => Object.is(part, b[i]));
 }
 
 function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
-  return Array.isArray(value) || prototype === Object.prototype ||
-    prototype === null;
+  return prototype === Object.prototype || prototype === null;
 }
 
-function unsupported(what: string, path: string, name: string): never {
+function unsupported(
+  value: unknown,
+  path: readonly (string | number)[],
+  name: string,
+): never {
   throw new TreeError(
-    `Cannot call ${name} with ${what} as argument ${path}: arguments are trees of tensors, numbers and strings; close over it`,
+    `Cannot call ${name} with ${describe(value)} as argument ${
+      path.join(".")
+    }: arguments are trees of tensors, numbers and strings; close over it`,
   );
 }
 
 /** Maps the tensors of arguments that may also hold numbers and strings. */
-function mapTensors(value: unknown, f: (tensor: Tensor) => Tensor): unknown {
-  if (value instanceof Tensor) return f(value);
-  if (Array.isArray(value)) return value.map((v) => mapTensors(v, f));
+function mapTensors(
+  value: unknown,
+  path: string,
+  f: (tensor: Tensor, path: string) => Tensor,
+): unknown {
+  if (value instanceof Tensor) return f(value, path);
   if (typeof value !== "object" || value === null) return value;
+  const map = (child: unknown, key: string | number): unknown =>
+    mapTensors(child, `${path}.${key}`, f);
+  if (Array.isArray(value)) return value.map(map);
   return Object.fromEntries(
-    Object.entries(value).map(([k, v]) => [k, mapTensors(v, f)]),
+    Object.entries(value).map(([key, child]) => [key, map(child, key)]),
   );
 }
 
@@ -195,23 +209,30 @@ function traceVersion<A extends readonly unknown[], R>(
   f: (...args: A) => R,
   args: A,
   runtime: Runtime,
-  donated: readonly (string | null)[],
+  donate: ReadonlySet<number>,
   name: string,
-): Version {
+): Omit<Version, "structure"> {
   const made = pushScope();
   try {
-    const { graph, captured, out } = withTrace((trace) => {
+    const { graph, captured, donated, out } = withTrace((trace) => {
       const nodes: Node[] = [];
-      const primals = mapTensors(args, (tensor) => {
-        const node = input(tensor);
-        nodes.push(node);
-        return traced(node);
-      }) as unknown as A;
+      const donated: (string | null)[] = [];
+      const primals = args.map((arg, i) =>
+        mapTensors(arg, String(i), (tensor, path) => {
+          const node = input(tensor);
+          nodes.push(node);
+          donated.push(
+            donate.has(i) ? `was donated to ${name} as argument ${path}` : null,
+          );
+          return traced(node);
+        })
+      ) as unknown as A;
       const out = f(...primals);
       const outputs = results(out, name).map(nodeOf);
       return {
         graph: { inputs: [...nodes, ...trace.captured.values()], outputs },
         captured: [...trace.captured.keys()] as Tensor[],
+        donated,
         out,
       };
     });
@@ -223,7 +244,7 @@ function traceVersion<A extends readonly unknown[], R>(
       captured,
       made,
       donated,
-      rebuild: (tensors) => tree.fromLeaves(out as tree.Tree, tensors),
+      rebuild: template(out),
     };
   } catch (error) {
     for (const tensor of made) tensor[Symbol.dispose]();
@@ -231,6 +252,23 @@ function traceVersion<A extends readonly unknown[], R>(
   } finally {
     popScope();
   }
+}
+
+/** Makes a tree again from other tensors in the same order; faster than `tree.fromLeaves`, as it is known to be one. */
+function template(value: unknown): (tensors: Iterator<Tensor>) => unknown {
+  if (value instanceof Tensor) return (tensors) => tensors.next().value;
+  if (typeof value !== "object" || value === null) return () => value;
+  if (Array.isArray(value)) {
+    const parts = value.map(template);
+    return (tensors) => parts.map((part) => part(tensors));
+  }
+  const parts = Object.entries(value)
+    .map(([key, child]) => [key, template(child)] as const);
+  return (tensors) => {
+    const out: Record<string, unknown> = {};
+    for (const [key, part] of parts) out[key] = part(tensors);
+    return out;
+  };
 }
 
 /** Frees what a version holds. */
