@@ -111,7 +111,7 @@ export function run(
     const state = storedState(tensor, "use");
     if (state.runtime !== runtime) {
       throw new DeviceError(
-        `Cannot use ${tensor}: it lives on the ${state.runtime.backend.name} backend that was current before init`,
+        `Cannot use ${tensor}: it lives on a ${state.runtime.backend.name} backend that is not the current one; make it after init, or pass it to checkGrads as an argument`,
       );
     }
     return state.storage;

@@ -208,7 +208,7 @@ Deno.test("tensors stay on the backend that was current when they were made", as
   assertEquals(error.name, "DeviceError");
   assertEquals(
     error.message,
-    "Cannot use f32[2]: it lives on the reference backend that was current before init",
+    "Cannot use f32[2]: it lives on a reference backend that is not the current one; make it after init, or pass it to checkGrads as an argument",
   );
   x.dispose();
 });

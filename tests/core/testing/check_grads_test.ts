@@ -119,7 +119,7 @@ inFloat64(
     const message = await failure(checkGrads((x) => x.mul(y), [[1]]));
     assertEquals(
       message,
-      "Cannot use f32[1]: it lives on the reference backend that was current before init",
+      "Cannot use f32[1]: it lives on a reference backend that is not the current one; make it after init, or pass it to checkGrads as an argument",
     );
   },
 );
