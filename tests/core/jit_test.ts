@@ -17,6 +17,7 @@ import {
   TreeError,
   valueAndGrad,
 } from "cotan";
+import { currentRuntime } from "../../core/context.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
 import { passing } from "../support/passing.ts";
 
@@ -209,11 +210,18 @@ eachBackend(
 );
 
 Deno.test("a program follows its function to another backend", async () => {
-  using f = jit((x: Tensor) => x.add(1));
+  using f = jit((x: Tensor) => {
+    tensor(5);
+    return x.add(tensor(1));
+  });
   using _ = await init({ backend: "reference" });
+  const before = currentRuntime();
   assertEquals(await f(ones([1])).item(), 2);
+  // The argument, the result, and what the function made.
+  assertEquals([before.tensors, before.jitted], [4, 1]);
   using __ = await init({ backend: "reference", precision: "f64" });
   assertEquals(await f(tensor([1 / 3])).item(), 1 + 1 / 3);
+  assertEquals([before.tensors, before.jitted], [2, 0]);
 });
 
 inFloat64("an argument that is no tree is named with its place", () => {

@@ -96,15 +96,22 @@ inFloat64("what a scope was given stays", () =>
     assertEquals(memory().tensors, 1);
   }));
 
-inFloat64("an asynchronous function has no scope", () => {
+inFloat64("an asynchronous function has no scope", async () => {
   const error = assertThrows(
-    () => scope(async () => await ones([1]).item()),
+    () =>
+      scope(async () => {
+        const x = ones([1]);
+        await null;
+        return x.add(1);
+      }),
     TypeError,
   );
   assertEquals(
     error.message,
     "Cannot scope an async function: what it makes after an await is out of sight; use `using` there",
   );
+  // That its x is gone by then would end the process.
+  await new Promise((resolve) => setTimeout(resolve));
 });
 
 inFloat64(
