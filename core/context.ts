@@ -9,7 +9,6 @@
 import type { Backend, Executable } from "./backend.ts";
 import { createWasmBackend } from "./cpu/wasm.ts";
 import type { Node } from "./node.ts";
-import type { Tensor } from "./tensor.ts";
 
 /** A backend in use, with what was compiled for it. */
 export interface Runtime {
@@ -22,7 +21,7 @@ export interface Runtime {
   /** Number of tensors that are neither disposed of nor donated. */
   tensors: number;
   /** Told of each new tensor, while leaks are looked for. */
-  watch: ((tensor: Tensor) => void) | null;
+  watch: ((tensor: Disposable) => void) | null;
 }
 
 /** A function being traced: the tensors from outside that it has used, each with the node that stands for it. */

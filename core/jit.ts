@@ -20,8 +20,8 @@ import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
-import { describe } from "./shape.ts";
-import { Tensor } from "./tensor.ts";
+import { flatten, mapTensors, sameStructure, template } from "./structure.ts";
+import type { Tensor } from "./tensor.ts";
 import { compile, nodeOf, results, run, traced } from "./trace.ts";
 
 /** Programs from one function before the warning that something changes at every call. */
@@ -126,81 +126,6 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
   return Object.assign(jitted, { program, [Symbol.dispose]: dispose });
 }
 
-/** What stands between the parts of a structure: no argument can hold it. */
-const [TENSOR, ARRAY, RECORD, END] = [{}, {}, {}, {}];
-
-/** Tensors of the arguments, and their structure: what two calls must have in common to run the same program. */
-function flatten(
-  args: readonly unknown[],
-  name: string,
-): { tensors: Tensor[]; structure: unknown[] } {
-  const tensors: Tensor[] = [];
-  const structure: unknown[] = [];
-  const path: (string | number)[] = [];
-  const visit = (value: unknown, key: string | number): void => {
-    path.push(key);
-    if (value instanceof Tensor) {
-      tensors.push(value);
-      structure.push(TENSOR, value.dtype, ...value.shape, END);
-    } else if (Array.isArray(value)) {
-      structure.push(ARRAY);
-      for (let i = 0; i < value.length; i++) visit(value[i], i);
-      structure.push(END);
-    } else if (typeof value === "object" && value !== null) {
-      if (!isPlain(value)) unsupported(value, path, name);
-      structure.push(RECORD);
-      for (const key of Object.keys(value)) {
-        structure.push(key);
-        visit((value as Record<string, unknown>)[key], key);
-      }
-      structure.push(END);
-    } else {
-      if (typeof value === "function") unsupported(value, path, name);
-      structure.push(value);
-    }
-    path.pop();
-  };
-  args.forEach(visit);
-  return { tensors, structure };
-}
-
-function sameStructure(a: readonly unknown[], b: readonly unknown[]): boolean {
-  return a.length === b.length && a.every((part, i) => Object.is(part, b[i]));
-}
-
-function isPlain(value: object): boolean {
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
-function unsupported(
-  value: unknown,
-  path: readonly (string | number)[],
-  name: string,
-): never {
-  throw new TreeError(
-    `Cannot call ${name} with ${describe(value)} as argument ${
-      path.join(".")
-    }: arguments are trees of tensors, numbers and strings; close over it`,
-  );
-}
-
-/** Maps the tensors of arguments that may also hold numbers and strings. */
-function mapTensors(
-  value: unknown,
-  path: string,
-  f: (tensor: Tensor, path: string) => Tensor,
-): unknown {
-  if (value instanceof Tensor) return f(value, path);
-  if (typeof value !== "object" || value === null) return value;
-  const map = (child: unknown, key: string | number): unknown =>
-    mapTensors(child, `${path}.${key}`, f);
-  if (Array.isArray(value)) return value.map(map);
-  return Object.fromEntries(
-    Object.entries(value).map(([key, child]) => [key, map(child, key)]),
-  );
-}
-
 /**
  * Traces a function for arguments like these and compiles what it does, in a scope of its own: what it makes meanwhile is
  * needed at every call.
@@ -252,23 +177,6 @@ function traceVersion<A extends readonly unknown[], R>(
   } finally {
     popScope();
   }
-}
-
-/** Makes a tree again from other tensors in the same order; faster than `tree.fromLeaves`, as it is known to be one. */
-function template(value: unknown): (tensors: Iterator<Tensor>) => unknown {
-  if (value instanceof Tensor) return (tensors) => tensors.next().value;
-  if (typeof value !== "object" || value === null) return () => value;
-  if (Array.isArray(value)) {
-    const parts = value.map(template);
-    return (tensors) => parts.map((part) => part(tensors));
-  }
-  const parts = Object.entries(value)
-    .map(([key, child]) => [key, template(child)] as const);
-  return (tensors) => {
-    const out: Record<string, unknown> = {};
-    for (const [key, part] of parts) out[key] = part(tensors);
-    return out;
-  };
 }
 
 /** Frees what a version holds. */

@@ -11,6 +11,7 @@
 import { TreeError } from "./errors.ts";
 import { compileSelector, type Selector } from "./selector.ts";
 import { describe } from "./shape.ts";
+import { isRecord } from "./structure.ts";
 import { Tensor } from "./tensor.ts";
 
 export { type Selector } from "./selector.ts";
@@ -61,12 +62,6 @@ function rebuild(
 
 function join(path: string, key: string): string {
   return path === "" ? key : `${path}.${key}`;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }
 
 /** The tensor or subtree at a dotted path, or undefined. */

@@ -14,6 +14,7 @@ import {
   type tree,
 } from "../mod.ts";
 import { sizeOf } from "../shape.ts";
+import { isRecord } from "../structure.ts";
 import { nest } from "../tensor.ts";
 
 /** The elements of a tensor, with its shape and dtype. */
@@ -85,9 +86,7 @@ function bring(value: unknown): unknown {
     return tensor([...data], { shape, dtype });
   }
   if (Array.isArray(value)) return value.map(bring);
-  if (typeof value !== "object" || value === null) return value;
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return value;
+  if (!isRecord(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, child]) => [key, bring(child)]),
   );

@@ -36,7 +36,7 @@ export async function assertNoLeaks(f: () => unknown): Promise<void> {
   const made = new Map<Tensor, string>();
   runtime.watch = (tensor) => {
     watch?.(tensor);
-    made.set(tensor, lineOutside());
+    made.set(tensor as Tensor, lineOutside());
   };
   try {
     await f();
