@@ -50,7 +50,8 @@ export class GpuProgram implements Executable {
     const dispatches = plan.steps.flatMap((step) => lower(step, schedule));
     this.#machine = machine;
     this.#plan = plan;
-    this.#types = types;
+    // Not nodes, which would keep their graph.
+    this.#types = types.map(({ shape, dtype }) => ({ shape, dtype }));
     this.#steps = dispatches.map((dispatch) =>
       new BoundDispatch(
         dispatch,

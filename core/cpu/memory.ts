@@ -118,7 +118,7 @@ export class Heap {
     const generous = Math.max(pages, Math.min(held >> 2, 1024));
     for (const count of [Math.min(generous, this.#most - held), pages]) {
       try {
-        if (count < pages || held + count > this.#most) continue;
+        if (count < pages) continue;
         this.memory.grow(count);
         return true;
       } catch (error) {

@@ -14,8 +14,8 @@ import type {
   Limits,
   Storage,
 } from "../backend.ts";
-import type { Data, DType } from "../dtype.ts";
 import { checkBuffer, type Wanted } from "../budget.ts";
+import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Plan } from "../plan/kernel.ts";
 import type { Shape, Type } from "../shape.ts";
@@ -110,9 +110,10 @@ class WasmBackend implements Backend {
     this.#reserve(end);
     const tableBytes = 4 * tableSize(planned);
     const table = this.#heap.allocate(tableBytes, ARENA);
+    // Not the nodes, which would keep the graph.
+    const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
-      run: (inputs) =>
-        this.#run(planned, graph.outputs, inputs, table, offsets, run),
+      run: (inputs) => this.#run(planned, types, inputs, table, offsets, run),
       dispose: () => this.#heapOrNone?.free(table, tableBytes),
     };
   }

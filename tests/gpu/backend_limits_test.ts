@@ -55,11 +55,13 @@ Deno.test({
         outputs: [{ kind: "new", size: most / 4 + 1, dtype: "f32" }],
       });
       const [x] = big.run([]);
+      const { liveBytes } = backend.memory();
       assertThrows(
         () => program.run([x!]),
         DeviceError,
         "Cannot bind 128.0 MiB",
       );
+      assertEquals(backend.memory().liveBytes, liveBytes);
     }
     backend.dispose();
   },
