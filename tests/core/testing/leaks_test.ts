@@ -93,3 +93,15 @@ inFloat64(
     assertEquals(outer.length, 2);
   },
 );
+
+inFloat64("a storage without a tensor is a bug of ours", async () => {
+  const { backend } = currentRuntime();
+  const error = await assertRejects(
+    () => assertNoLeaks(() => backend.upload(new Float64Array(2), "f32")),
+    Error,
+  );
+  assertEquals(
+    error.message,
+    "Cotan has a bug: 16 bytes belong to no tensor",
+  );
+});
