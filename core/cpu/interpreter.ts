@@ -10,6 +10,7 @@
 
 import type { Backend, Executable, Graph, Storage } from "../backend.ts";
 import { bytesPerElement } from "../backend.ts";
+import { ADDRESSABLE, outOfMemory } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
 import type {
@@ -19,7 +20,7 @@ import type {
   Params,
   StructuralParams,
 } from "../node.ts";
-import { type Shape, sizeOf, stridesOf } from "../shape.ts";
+import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { erf } from "./erf.ts";
 
@@ -279,11 +280,19 @@ function allocate(dtype: DType, size: number, precision: "f32" | "f64"): Data {
   }
 }
 
-/** The reference backend; precision "f64" computes every f32 in float64. */
+/** The reference backend; precision "f64" computes every f32 in float64. It takes at most `budget` bytes. */
 export function createReferenceBackend(
   precision: "f32" | "f64" = "f32",
+  budget: number = ADDRESSABLE,
 ): Backend {
   let liveBytes = 0;
+
+  /** Bytes of a value, which must be within the budget beside what lives and what is `held` by a program. */
+  function claim(type: Type, held: number): number {
+    const bytes = sizeOf(type.shape) * bytesPerElement(type.dtype, precision);
+    if (liveBytes + held + bytes <= budget) return bytes;
+    throw outOfMemory(type, bytes, liveBytes + held, budget);
+  }
 
   function store(data: Data, dtype: DType): HostStorage {
     const bytes = data.length * bytesPerElement(dtype, precision);
@@ -305,8 +314,10 @@ export function createReferenceBackend(
       graph.inputs.forEach((node, i) => {
         values.set(node, (storages[i] as HostStorage).data!);
       });
+      let held = 0;
       for (const node of order) {
         if (values.has(node)) continue;
+        held += claim(node, held);
         const out = allocate(node.dtype, sizeOf(node.shape), precision);
         evaluate(node, node.inputs.map((x) => values.get(x)!), out);
         values.set(node, out);
@@ -337,7 +348,10 @@ export function createReferenceBackend(
       bytesPerBuffer: 2 ** 32,
       alignment: 16,
     },
-    upload: (data, dtype) => store(data.slice(), dtype),
+    upload: (data, dtype, shape = [data.length]) => {
+      claim({ shape, dtype }, 0);
+      return store(data.slice(), dtype);
+    },
     download: (storage) =>
       Promise.resolve((storage as HostStorage).data!.slice()),
     free,
