@@ -13,8 +13,12 @@ import {
   clipByGlobalNorm,
   type Optimizer,
 } from "cotan/nn";
-import type { Limits } from "../../../core/backend.ts";
+import type { Graph, Limits } from "../../../core/backend.ts";
 import { createRuntime, withRuntime } from "../../../core/context.ts";
+import { toposort } from "../../../core/graph.ts";
+import { ops } from "../../../core/ops.ts";
+import { simplify } from "../../../core/plan/simplify.ts";
+import { sizeOf } from "../../../core/shape.ts";
 import type { Plan } from "../../../core/plan/kernel.ts";
 import type { Program } from "../../../core/plan/describe.ts";
 import { createPlanBackend } from "../../support/plan_interpreter.ts";
@@ -54,9 +58,11 @@ function planOf<A extends readonly unknown[], R>(
     args: readonly [...A];
     donate?: number[];
   },
-): { program: Program; plan: Plan; seconds: number } {
-  let plan: Plan | undefined;
+): { program: Program; plan: Plan; graph: Graph; seconds: number } {
+  let plan: Plan | undefined, graph: Graph | undefined;
   const backend = createPlanBackend(limits, (made) => plan = made);
+  const { compile } = backend;
+  backend.compile = (of, ...rest) => compile(graph = of, ...rest);
   return withRuntime(createRuntime(backend), () =>
     scope(() => {
       const { f, args, donate = [] } = make();
@@ -65,7 +71,7 @@ function planOf<A extends readonly unknown[], R>(
       const program = jitted.program(...args);
       const seconds = (performance.now() - start) / 1000;
       checkPlan(plan!, limits);
-      return { program, plan: plan!, seconds };
+      return { program, plan: plan!, graph: graph!, seconds };
     }));
 }
 
@@ -146,6 +152,18 @@ Deno.test("a training step needs little more than what is live at its widest poi
     const planned = plan.pages.reduce((sum, bytes) => sum + bytes, 0);
     assert(planned <= 1.3 * widestBytes(plan), `${planned} bytes`);
   }
+});
+
+Deno.test("little is computed twice", () => {
+  const { program, graph } = planOf(wide, trainingStep(plainAdamw));
+  // Scalar functions of each element, and two operations for each term of a sum of products.
+  const once = toposort(simplify(graph).outputs).map((node) => {
+    const { kind } = ops[node.op], [x] = node.inputs;
+    if (kind === "elementwise") return sizeOf(node.shape);
+    if (kind === "reduce") return sizeOf(x!.shape);
+    return kind === "product" ? 2 * sizeOf(node.shape) * x!.shape.at(-1)! : 0;
+  }).reduce((sum, flops) => sum + flops, 0);
+  assert(program.flops < 1.1 * once, `${program.flops} of ${once}`);
 });
 
 Deno.test("a training step updates its parameters and its state in place", () => {
