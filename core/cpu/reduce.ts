@@ -82,7 +82,6 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
   };
   const nest = new Nest(lanes, lane, [...regions, after], rank - 1);
   const visit = (copies: number) => {
-    nest.restart();
     walks.forEach((walk, i) => {
       const accs = nest.during(i, () => {
         const own = Math.min(walk.most, copiesFor(walk.exprs));
