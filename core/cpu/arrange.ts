@@ -22,7 +22,7 @@ import type {
   SimpleKernel,
   View,
 } from "../plan/kernel.ts";
-import { sizeOf } from "../shape.ts";
+import { type Shape, sizeOf } from "../shape.ts";
 
 /** A new loop: `extent` steps of `step` along an old axis. */
 interface Axis {
@@ -115,12 +115,18 @@ function asMap({ shape, over, passes, outputs }: ReduceKernel): MapKernel {
   return { kind: "map", shape, outputs: [...stored.values(), ...last] };
 }
 
-/** A product that is better a reduction or needs none, as such a kernel. */
+/** A product by its columns where these are stored one after another; one that is better a reduction, as such. */
 export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length - 2;
   const [m, n] = [shape[rank]!, shape[rank + 1]!];
-  if (k > 0 && Math.min(m, n) > 1) return kernel;
+  if (k > 0 && Math.min(m, n) > 1) {
+    const isStoredBy = (axis: number) =>
+      outputs.some(({ view }) => view.strides[axis] === 1);
+    return isStoredBy(rank + 1) || !isStoredBy(rank)
+      ? kernel
+      : transposed(kernel);
+  }
   const load = ({ buffer, view }: typeof a, axis: number): Expr => {
     const strides = view.strides.slice(0, rank);
     const [row, column] = view.strides.slice(rank) as [number, number];
@@ -132,6 +138,28 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const body: Expr = { kind: "call", op: "mul", args, dtype: "f32" };
   const passes = [{ reductions: [{ combine: "sum", body }], outputs: [] }];
   return { kind: "reduce", shape, over: [k], passes, outputs } as ReduceKernel;
+}
+
+/** (a b)ᵀ = bᵀ aᵀ. */
+function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
+  const rank = shape.length - 2;
+  const swapped = (
+    of: Shape,
+  ) => [...of.slice(0, rank), of[rank + 1]!, of[rank]!];
+  const swap = ({ offset, strides }: View): View => {
+    return { offset, strides: swapped(strides) };
+  };
+  const rewrite = viewMapper(swap);
+  return {
+    kind: "matmul",
+    shape: swapped(shape),
+    k,
+    a: { buffer: b.buffer, view: swap(b.view) },
+    b: { buffer: a.buffer, view: swap(a.view) },
+    outputs: outputs.map(({ buffer, view, expr }) => {
+      return { buffer, view: swap(view), expr: rewrite(expr)! };
+    }),
+  };
 }
 
 /** Outputs in which expressions stand for what was accumulated. */

@@ -114,11 +114,6 @@ export class Nest {
     this.#hoist(this.#outer);
   }
 
-  /** Forgets the accumulators. */
-  restart(): void {
-    this.#accumulators = [];
-  }
-
   /** Emits the nest: `body` opens its loops. Parameter i of the function is the address of buffer i. */
   enter(body: () => void): void {
     this.isolate(() => {
@@ -216,6 +211,7 @@ export class Nest {
   #within(axis: number, phase: Phase, body: (phase: Phase) => void): void {
     const outside = this.#pointers.phase;
     if (axis === this.#lane) this.#pointers.phase = phase;
+    if (axis === this.#outer) this.#accumulators = [];
     this.isolate(() => {
       this.#hoist(axis);
       body(this.#pointers.phase);

@@ -145,6 +145,7 @@ function emitWalk(
   const isCut = stretch?.axis === last;
   const tail = isAlong && (isCut || over[last]! % 4 > 0) ? slot() : null;
   const all = tail ? [...slots, tail] : slots;
+  const phases = phasesOf(count).filter(({ width }) => width === 4 || tail);
 
   const visit = ({ width, copies }: Phase): void => {
     for (let copy = 0; copy < copies; copy++) {
@@ -163,7 +164,7 @@ function emitWalk(
       from,
       to,
       axis === last ? visit : () => loops(axis + 1),
-      isAlong && axis === last ? phasesOf(count) : undefined,
+      isAlong && axis === last ? phases : undefined,
     );
   const loops = (axis: number): void => {
     if (axis !== stretch?.axis) return loop(axis, 0, over[axis]!);

@@ -1,3 +1,4 @@
+import { assert } from "@std/assert";
 import fc from "fast-check";
 import type { Backend } from "../../../core/backend.ts";
 import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
@@ -10,6 +11,7 @@ import {
   constant,
   load,
   noise,
+  points,
   runKernel,
   simulate,
   whole,
@@ -117,6 +119,63 @@ for (const [name, backend] of Object.entries(backends)) {
         }, [a.size, b.size, m * n]);
       }
     }
+  });
+
+  Deno.test(`a product and what is computed of it are both stored, over several blocks, ${name}`, async () => {
+    const [batch, m, n, k] = [2, 70, 37, 150];
+    const shape = [batch, m, n];
+    const views: Record<string, View> = {
+      // [B, M, N], [M, B, N], [B, N, M] and [B, M, N, 2].
+      plain: whole(shape),
+      "rows apart": { offset: 0, strides: [n, batch * n, 1] },
+      "by columns": { offset: 0, strides: [m * n, 1, m] },
+      spread: { offset: 1, strides: [2 * m * n, 2 * n, 2] },
+    };
+    const relu = call("maximum", [acc(), constant(0)]);
+    for (const first of Object.values(views)) {
+      for (const second of Object.values(views)) {
+        for (const exprs of [[acc(), relu], [relu, acc()], [relu, relu]]) {
+          await check(backend, {
+            kind: "matmul",
+            shape,
+            k,
+            a: { buffer: 0, view: whole([batch, m, k]) },
+            b: { buffer: 1, view: whole([batch, k, n]) },
+            outputs: [
+              { buffer: 2, view: first, expr: exprs[0]! },
+              { buffer: 3, view: second, expr: exprs[1]! },
+            ],
+          }, [
+            batch * m * k,
+            batch * k * n,
+            2 * sizeOf(shape),
+            2 * sizeOf(shape),
+          ]);
+        }
+      }
+    }
+  });
+
+  Deno.test(`a long sum of products loses little to rounding, ${name}`, async () => {
+    const [m, n, k] = [13, 24, 2048];
+    const data = [noise(m * k), noise(k * n, 2), noise(m * n)];
+    const [, , c] = await runKernel(backend, {
+      kind: "matmul",
+      shape: [m, n],
+      k,
+      a: { buffer: 0, view: whole([m, k]) },
+      b: { buffer: 1, view: whole([k, n]) },
+      outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
+    }, data.map((data) => ({ dtype: "f32", data })));
+    const errors = points([m, n]).map(([i, j]) => {
+      let sum = 0;
+      for (let p = 0; p < k; p++) {
+        sum += data[0]![i! * k + p]! * data[1]![p * n + j!]!;
+      }
+      return (c![i! * n + j!]! - sum) ** 2 / k;
+    });
+    const error = Math.sqrt(errors.reduce((a, b) => a + b) / (m * n));
+    assert(error < 8e-8, `root mean square ${error}`);
   });
 
   Deno.test(`operands may be parts of one buffer, ${name}`, async () => {

@@ -2,8 +2,24 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import { DeviceError } from "../../../core/errors.ts";
 import type { DType } from "../../../core/dtype.ts";
-import type { Kernel, Place, Plan, Step } from "../../../core/plan/kernel.ts";
-import { backends, call, load, noise, runKernel, whole } from "./support.ts";
+import type {
+  Kernel,
+  Place,
+  Plan,
+  SimpleKernel,
+  Step,
+} from "../../../core/plan/kernel.ts";
+import {
+  acc,
+  assertClose,
+  backends,
+  call,
+  load,
+  noise,
+  runKernel,
+  simulate,
+  whole,
+} from "./support.ts";
 
 const graph = { inputs: [], outputs: [] };
 const golden = new URL(
@@ -73,6 +89,51 @@ for (const [name, backend] of Object.entries(backends)) {
     backend.free(y!);
     backend.free(x);
     program.dispose();
+  });
+
+  Deno.test(`every part of a group runs, each on its own buffers, ${name}`, async () => {
+    const view = whole([3, 4]), row = whole([3]);
+    const sums: SimpleKernel = {
+      kind: "reduce",
+      shape: [3],
+      over: [4],
+      passes: [{
+        reductions: [{ combine: "sum", body: load(3, view) }],
+        outputs: [{ buffer: 1, view, expr: call("neg", [load(3, view)]) }],
+      }],
+      outputs: [{ buffer: 4, view: row, expr: acc() }],
+    };
+    const update = (p: number, m: number): SimpleKernel => {
+      const [x, y] = [load(p, view), load(m, view)];
+      const next = call("add", [y, x]);
+      return {
+        kind: "map",
+        shape: [3, 4],
+        outputs: [
+          { buffer: m, view, expr: next },
+          { buffer: p, view, expr: call("sub", [x, next]) },
+        ],
+      };
+    };
+    const product: SimpleKernel = {
+      kind: "matmul",
+      shape: [3, 3],
+      k: 4,
+      a: { buffer: 3, view },
+      b: { buffer: 3, view: { offset: 0, strides: [1, 4] } },
+      outputs: [{ buffer: 7, view: whole([3, 3]), expr: acc() }],
+    };
+    const kernel: Kernel = {
+      kind: "group",
+      parts: [update(2, 0), sums, product, update(6, 5)],
+    };
+    const buffers = [12, 12, 12, 12, 3, 12, 12, 9].map((size, i) => ({
+      dtype: "f32" as const,
+      data: noise(size, i + 1),
+    }));
+    const actual = await runKernel(backend, kernel, buffers);
+    const expected = simulate(kernel, buffers);
+    actual.forEach((x, i) => assertClose(x, expected[i]!, 1e-6));
   });
 
   Deno.test(`steps run in order over the arena, ${name}`, async () => {
@@ -259,42 +320,51 @@ Deno.test("a storage that was freed, or a backend that was disposed of, is refus
   );
 });
 
-Deno.test("equal kernels become one function", () => {
-  const backend = createWasmBackend();
-  const planOf = (steps: number): Plan => ({
-    inputs: 1,
-    outputs: [],
-    freed: [],
-    steps: Array.from(
-      { length: steps },
-      (_, i) =>
-        double(999, input(0), {
-          kind: "arena",
-          page: 0,
-          offset: 4096 * i,
-          bytes: 4096,
-        }),
-    ),
-    pages: [4096 * steps],
-    loops: [],
-  });
-  const sizes: number[] = [];
+/** Bytes of the module that a plan of steps over an arena becomes. */
+function moduleBytes(steps: readonly Step[]): number {
   const { Module } = WebAssembly;
+  let size = 0;
   try {
     WebAssembly.Module = class extends Module {
       constructor(bytes: BufferSource) {
         super(bytes);
-        sizes.push(bytes.byteLength);
+        size = bytes.byteLength;
       }
     } as typeof Module;
-    for (const steps of [1, 2, 3]) {
-      backend.compile(graph, [false], () => planOf(steps));
-    }
+    createWasmBackend().compile(graph, [false], () => ({
+      inputs: 1,
+      outputs: [],
+      freed: [],
+      steps,
+      pages: [2 ** 16],
+      loops: [],
+    }));
   } finally {
     WebAssembly.Module = Module;
   }
-  const [one, two, three] = sizes as [number, number, number];
-  assert(three - two < 30 && two - one < 30, `${sizes} bytes`);
+  return size;
+}
+
+Deno.test("equal kernels become one function, and so do equal parts of groups", () => {
+  const slot = (i: number): Place => {
+    return { kind: "arena", page: 0, offset: 4096 * i, bytes: 4096 };
+  };
+  const steps = [0, 1, 2].map((i) => double(999, input(0), slot(i)));
+  const [one, two, three] = [1, 2, 3].map((count) =>
+    moduleBytes(steps.slice(0, count))
+  ) as [number, number, number];
+  assert(three - two < 30 && two - one < 30, `${[one, two, three]} bytes`);
+  const view = whole([999]), x = load(0, view);
+  const parts = [1, 2, 3].map((buffer): SimpleKernel => {
+    const outputs = [{ buffer, view, expr: call("add", [x, x]) }];
+    return { kind: "map", shape: [999], outputs };
+  });
+  const group: Step = {
+    kernel: { kind: "group", parts },
+    buffers: [input(0), slot(0), slot(1), slot(2)],
+    dtypes: ["f32", "f32", "f32", "f32"],
+  };
+  assertEquals(moduleBytes([group]), three);
 });
 
 function isReadable(path: URL): boolean {
