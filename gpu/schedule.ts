@@ -35,6 +35,12 @@ export interface Schedule {
   };
 }
 
+/**
+ * Most iterations of the loops of one invocation, all together: llvmpipe leaves them after 65536 without a word
+ * (LP_MAX_TGSI_LOOP_ITERATIONS).
+ */
+export const mostIterations = 60000;
+
 /** Name of a schedule. */
 export type ScheduleName = keyof typeof schedules;
 

@@ -9,7 +9,7 @@
 
 import type { DType } from "../core/dtype.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
-import { leafMapper, viewMapper } from "../core/plan/expression.ts";
+import { leafMapper, mapKernel, viewMapper } from "../core/plan/expression.ts";
 import type {
   Expr,
   GroupKernel,
@@ -19,6 +19,7 @@ import type {
   Place,
   ReduceKernel,
   Reduction,
+  ScatterKernel,
   SimpleKernel,
   Step,
   View,
@@ -27,7 +28,7 @@ import { sizeOf, stridesOf } from "../core/shape.ts";
 import { alignment, roundUp } from "./buffers.ts";
 import { type Access, accessesOf, loadsOf } from "./expr.ts";
 import { reduceLanes } from "./kernels/reduce.ts";
-import type { Schedule } from "./schedule.ts";
+import { mostIterations, type Schedule } from "./schedule.ts";
 
 /** The page of the arena that holds partial results between the two kernels of a step. */
 export const scratchPage = -1;
@@ -51,13 +52,34 @@ function simpleStages(
   const kernel = coalesce(simple) as SimpleKernel;
   switch (kernel.kind) {
     case "map":
-    case "scatter":
       return [{ ...step, kernel }];
+    case "scatter":
+      return scatterStages(step, kernel);
     case "reduce":
       return reduceStages(step, kernel, schedule.reduce);
     case "matmul":
       return matmulStages(step, kernel, schedule);
   }
+}
+
+/** A scatter in parts one after another, each with few enough points along the axis. */
+function scatterStages(step: Step, kernel: ScatterKernel): Step[] {
+  const { shape, axis } = kernel;
+  const extent = shape[axis]!;
+  const steps: Step[] = [];
+  for (let from = 0; from < extent; from += mostIterations) {
+    const move = viewMapper(({ offset, strides }) => ({
+      offset: offset + from * strides[axis]!,
+      strides,
+    }));
+    const part = mapKernel(kernel, {
+      buffer: (b) => b,
+      expr: (e) => move(e)!,
+    });
+    const size = Math.min(mostIterations, extent - from);
+    steps.push({ ...step, kernel: { ...part, shape: shape.with(axis, size) } });
+  }
+  return steps;
 }
 
 /** Parts that are one step each run together where they have equally many lanes. */
@@ -174,7 +196,7 @@ function matmulStages(
   if (k === 0) {
     return [withoutTerms(step, kernel, [identity(product)])];
   }
-  if (m === 1 || n === 1) {
+  if (m === 1 || n === 1 || k > 4 * mostIterations) {
     const sum = coalesce(asReduction(kernel)) as ReduceKernel;
     return reduceStages(step, sum, schedule.reduce);
   }

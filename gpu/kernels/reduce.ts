@@ -13,7 +13,7 @@ import { Block } from "../block.ts";
 import { type Access, accessesOf, fixedFrom, loadsOf } from "../expr.ts";
 import type { Width } from "../functions.ts";
 import { constant, typeName } from "../scalar.ts";
-import type { Schedule } from "../schedule.ts";
+import { mostIterations, type Schedule } from "../schedule.ts";
 import {
   isVector,
   type Section,
@@ -21,6 +21,7 @@ import {
   splitIndex,
   vectorBuffers,
 } from "../shader.ts";
+import { powerOfTwo } from "./tile.ts";
 
 // Sums are formed over runs of this many terms first, which keeps their rounding errors small.
 const run = 64;
@@ -38,13 +39,18 @@ interface Layout {
 }
 
 function layoutOf(kernel: ReduceKernel, schedule: Schedule): Layout {
-  const { shape, over } = kernel;
+  const { shape, over, passes } = kernel;
   const axis = vectorAxis(kernel);
   const grid = [...shape, ...over].map((d, i) => i === axis ? d / 4 : d);
   const terms = grid.slice(shape.length);
-  const sharing = axis !== null && axis < shape.length
-    ? 1
-    : sharedLanes(sizeOf(terms), schedule.reduce.lanes);
+  const count = sizeOf(terms);
+  const ofResults = axis !== null && axis < shape.length;
+  // Runs are iterations as well.
+  const iterations = passes.length * (count + 2 * Math.ceil(count / run));
+  const sharing = Math.max(
+    ofResults ? 1 : sharedLanes(count, schedule.reduce.lanes),
+    enoughLanes(iterations / mostIterations, ofResults),
+  );
   return { axis, points: grid.slice(0, shape.length), terms, sharing };
 }
 
@@ -227,6 +233,7 @@ function totals(
   shader: Shader,
   isLast: boolean,
 ): string[] {
+  const widths = sums.map(({ width }): Width => across ? 1 : width);
   const own = sums.map(({ name, join }) => {
     const acc = `acc${name}`;
     if (!across) return acc;
@@ -239,14 +246,14 @@ function totals(
     return sums.map(({ name }, i) => `let total${name} = ${own[i]};`);
   }
   const rows = sums.map(({ reduction: { body } }, i) => {
-    const row = `row_${body.dtype}_${i}`;
-    const type = typeName(body.dtype, 1);
+    const row = `row_${body.dtype}_${widths[i]}_${i}`;
+    const type = typeName(body.dtype, widths[i]!);
     shader.declare(`var<workgroup> ${row}: array<${type}, ${step}>;`);
     return row;
   });
   const joined = rows.map((row, i) =>
     `${row}[lane] = ${
-      sums[i]!.join(`${row}[lane]`, `${row}[lane + width]`, 1)
+      sums[i]!.join(`${row}[lane]`, `${row}[lane + width]`, widths[i]!)
     };`
   );
   return [
@@ -279,6 +286,13 @@ function vectorAxis(kernel: ReduceKernel): number | null {
     axis >= 0 && extents[axis]! % 4 === 0 &&
     accesses.some(({ view }) => isVector(view, axis));
   return [extents.length - 1, shape.length - 1].find(fits) ?? null;
+}
+
+/** The power of two of lanes that take so many shares, as far as the memory of a workgroup goes. */
+function enoughLanes(shares: number, ofResults: boolean): number {
+  return shares <= 1
+    ? 1
+    : Math.min(powerOfTwo(Math.max(8, shares)), ofResults ? 64 : 256);
 }
 
 /** How many lanes share a row of some terms: a power of two, none of them idle for long. */

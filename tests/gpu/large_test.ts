@@ -1,10 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Kernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
+import { softmax } from "./pass_samples.ts";
 import {
   acc,
   call,
   checkKernel,
+  fill,
   load,
   reduction,
   runKernel,
@@ -80,6 +82,61 @@ for (const schedule of scheduleNames) {
           1e-4,
         );
       }
+      backend.dispose();
+    },
+  });
+
+  Deno.test({
+    name: `loops of more than 65536 iterations are right, ${schedule} schedule`,
+    ignore,
+    fn: async () => {
+      const backend = await openBackend(schedule);
+      const length = 70001;
+      const rows = softmax(2, length, 0);
+      await checkKernel(backend, rows, [wave(2 * length)], 1e-5);
+      // Columns minus their means.
+      const view = { offset: 0, strides: [1, 4] };
+      const mean = call("mul", [acc, fill(1 / length)]);
+      await checkKernel(
+        backend,
+        {
+          ...reduction([4], [length], "sum", load(0, [1, 4]), []),
+          passes: [
+            {
+              reductions: [{ combine: "sum", body: load(0, [1, 4]) }],
+              outputs: [],
+            },
+            {
+              reductions: [],
+              outputs: [{
+                buffer: 0,
+                view,
+                expr: call("sub", [load(0, [1, 4]), mean]),
+              }],
+            },
+          ],
+        },
+        [wave(4 * length)],
+      );
+      // Counts of the residues of 7.
+      const [counts] = await runKernel(backend, {
+        kind: "scatter",
+        shape: [length, 1],
+        axis: 0,
+        buffer: 0,
+        view: { offset: 0, strides: [0, 0] },
+        stride: 1,
+        size: 7,
+        index: load(1, [1, 0], "i32"),
+        source: fill(1),
+      }, [
+        new Float32Array(7),
+        Int32Array.from({ length }, (_, i) => i % 7),
+      ]);
+      assertEquals(
+        counts,
+        Float32Array.of(10001, 10000, 10000, 10000, 10000, 10000, 10000),
+      );
       backend.dispose();
     },
   });
