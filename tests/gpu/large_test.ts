@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Kernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { softmax } from "./pass_samples.ts";
@@ -19,6 +19,17 @@ const scalar = { offset: 0, strides: [] };
 function total(length: number, combine: "sum" | "max"): Kernel {
   const outputs = [{ buffer: 1, view: scalar, expr: acc }];
   return reduction([], [length], combine, load(0, [1]), outputs);
+}
+
+/** Rows minus their means, in place. */
+function centred(rows: number, length: number, strides: readonly number[]) {
+  const x = load(0, strides);
+  const mean = call("mul", [acc, fill(1 / length)]);
+  const view = { offset: 0, strides };
+  const expr = call("sub", [x, mean]);
+  const { passes, ...sums } = reduction([rows], [length], "sum", x, []);
+  const store = { reductions: [], outputs: [{ buffer: 0, view, expr }] };
+  return { ...sums, passes: [...passes, store] };
 }
 
 for (const schedule of scheduleNames) {
@@ -92,32 +103,21 @@ for (const schedule of scheduleNames) {
     fn: async () => {
       const backend = await openBackend(schedule);
       const length = 70001;
-      const rows = softmax(2, length, 0);
-      await checkKernel(backend, rows, [wave(2 * length)], 1e-5);
-      // Columns minus their means.
-      const view = { offset: 0, strides: [1, 4] };
-      const mean = call("mul", [acc, fill(1 / length)]);
-      await checkKernel(
-        backend,
-        {
-          ...reduction([4], [length], "sum", load(0, [1, 4]), []),
-          passes: [
-            {
-              reductions: [{ combine: "sum", body: load(0, [1, 4]) }],
-              outputs: [],
-            },
-            {
-              reductions: [],
-              outputs: [{
-                buffer: 0,
-                view,
-                expr: call("sub", [load(0, [1, 4]), mean]),
-              }],
-            },
-          ],
-        },
-        [wave(4 * length)],
-      );
+      // Few rows, which are taken apart; then more rows, and columns.
+      await checkKernel(backend, softmax(2, length, 0), [wave(2 * length)]);
+      for (const strides of [[length, 1], [1, 20]] as const) {
+        const x = wave(20 * length).map((v, i) => v + i % 3);
+        const kernel = centred(20, length, strides);
+        const [found] = await runKernel(backend, kernel, [x]);
+        for (let row = 0; row < 20; row++) {
+          const at = (i: number): number => row * strides[0] + i * strides[1];
+          let mean = 0;
+          for (let i = 0; i < length; i++) mean += x[at(i)]! / length;
+          for (const i of [0, 1, 64, 35000, 70000]) {
+            assertAlmostEquals(found![at(i)]!, x[at(i)]! - mean, 1e-5);
+          }
+        }
+      }
       // Counts of the residues of 7.
       const [counts] = await runKernel(backend, {
         kind: "scatter",
