@@ -1,9 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import type { Kernel, View } from "../../core/plan/kernel.ts";
+import type { Kernel, ReduceKernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { softmax } from "./pass_samples.ts";
 import {
   acc,
+  accAt,
   call,
   checkKernel,
   fill,
@@ -82,16 +83,35 @@ for (const schedule of scheduleNames) {
     fn: async () => {
       const backend = await openBackend(schedule);
       for (const [rows, columns] of [[8192, 12], [5003, 7]] as const) {
-        await checkKernel(
-          backend,
-          reduction([columns], [rows], "sum", load(0, [1, columns]), [{
-            buffer: 1,
-            view: { offset: 0, strides: [1] },
-            expr: acc,
-          }]),
-          [wave(rows * columns), new Float32Array(columns)],
-          1e-4,
-        );
+        const x = load(0, [1, columns]);
+        const square = call("mul", [x, x]);
+        const [first, ...others] = [acc, accAt(1), accAt(2)].map((
+          expr,
+          i,
+        ) => ({
+          buffer: i + 1,
+          view: { offset: 0, strides: [1] },
+          expr,
+        }));
+        const one = reduction([columns], [rows], "sum", x, [first!]);
+        const three: ReduceKernel = {
+          ...one,
+          passes: [{
+            reductions: [
+              { combine: "sum", body: x },
+              { combine: "max", body: x },
+              { combine: "sum", body: square },
+            ],
+            outputs: [],
+          }],
+          outputs: [first!, ...others],
+        };
+        for (const kernel of [one, three]) {
+          await checkKernel(backend, kernel, [
+            wave(rows * columns),
+            ...kernel.outputs.map(() => new Float32Array(columns)),
+          ], 1e-4);
+        }
       }
       backend.dispose();
     },
