@@ -52,10 +52,11 @@ export function reduceStages(
   const inRows = over.length > 0 &&
     loads.some(({ view }) => view?.strides[last] === 1);
   const lanes = inRows ? schedule.lanes : 1;
+  const enough = inRows ? schedule.enough : schedule.enoughColumns;
   const extent = Math.max(1, ...over);
   const axis = rank + over.indexOf(extent);
   const pieces = Math.min(
-    Math.ceil(schedule.enough / (sizeOf(shape) * lanes)),
+    Math.ceil(enough / (sizeOf(shape) * lanes)),
     Math.floor(sizeOf(over) / (schedule.piece * lanes)),
     extent,
   );
