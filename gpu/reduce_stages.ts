@@ -20,7 +20,7 @@ import type {
   View,
 } from "../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../core/shape.ts";
-import { type Access, accessesOf, buffersOf, loadsOf } from "./expr.ts";
+import { type Access, accessesOf, buffersOf, loadsOf, widest } from "./expr.ts";
 import type { Schedule } from "./schedule.ts";
 import { dtypeOf, fromScratch, toScratch, withScratch } from "./scratch.ts";
 
@@ -50,7 +50,9 @@ export function reduceStages(
   const rank = shape.length;
   const last = rank + over.length - 1;
   const inRows = over.length > 0 &&
-    loads.some(({ view }) => view?.strides[last] === 1);
+    widest(loads, [rank - 1, last]).some(({ view }) =>
+      view?.strides[last] === 1
+    );
   const lanes = inRows ? schedule.lanes : 1;
   const enough = inRows ? schedule.enough : schedule.enoughColumns;
   const extent = Math.max(1, ...over);

@@ -10,7 +10,13 @@
 import type { ReduceKernel } from "../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../core/shape.ts";
 import { Block } from "../block.ts";
-import { type Access, accessesOf, fixedFrom, loadsOf } from "../expr.ts";
+import {
+  type Access,
+  accessesOf,
+  fixedFrom,
+  loadsOf,
+  widest,
+} from "../expr.ts";
 import { mostIterations, type Schedule } from "../schedule.ts";
 import {
   isVector,
@@ -154,11 +160,12 @@ function termsOf({ passes }: ReduceKernel): Access[] {
 function vectorAxis(kernel: ReduceKernel): number | null {
   const { shape, over } = kernel;
   const extents = [...shape, ...over];
-  const accesses = termsOf(kernel);
+  const candidates = [extents.length - 1, shape.length - 1];
+  const accesses = widest(termsOf(kernel), candidates);
   const fits = (axis: number): boolean =>
     axis >= 0 && extents[axis]! % 4 === 0 &&
     accesses.some(({ view }) => isVector(view, axis));
-  return [extents.length - 1, shape.length - 1].find(fits) ?? null;
+  return candidates.find(fits) ?? null;
 }
 
 /** The power of two of lanes that take so many shares, as far as the memory of a workgroup goes. */
