@@ -19,7 +19,7 @@ import type { Device } from "./device.ts";
 import { type Dispatch, lower } from "./lower.ts";
 import type { Pipeline, Pipelines } from "./pipelines.ts";
 import type { Schedule } from "./schedule.ts";
-import { scratchPage } from "./stages.ts";
+import { isScratch } from "./scratch.ts";
 
 /** What programs run on. */
 export interface Machine {
@@ -203,10 +203,6 @@ function scratchBytes(dispatches: readonly Dispatch[]): number {
   const places = dispatches.flatMap((dispatch) => dispatch.places);
   return Math.max(
     0,
-    ...places.map((place) =>
-      place.kind === "arena" && place.page === scratchPage
-        ? place.offset + place.bytes
-        : 0
-    ),
+    ...places.map((place) => isScratch(place) ? place.offset + place.bytes : 0),
   );
 }

@@ -43,6 +43,17 @@ export function accessesOf(outputs: readonly Output[]): Access[] {
   return [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
 }
 
+/** The accesses that a layout should suit: those that step along all of some axes, if there are any. */
+export function widest(
+  accesses: readonly Access[],
+  axes: readonly number[],
+): readonly Access[] {
+  const wide = accesses.filter(({ view }) =>
+    view && axes.every((axis) => axis < 0 || view.strides[axis] !== 0)
+  );
+  return wide.length > 0 ? wide : accesses;
+}
+
 /** Buffers that a kernel stores to. */
 export function storesOf(kernel: SimpleKernel): number[] {
   return kernel.kind === "scatter"

@@ -21,6 +21,8 @@ export interface Schedule {
     readonly lanes: number;
     /** Invocations that keep the adapter busy: fewer rows than that are cut into pieces. */
     readonly enough: number;
+    /** The same where neighbours are of different rows: pieces of a column stay in the cache as well. */
+    readonly enoughColumns: number;
     /** Fewest elements of a piece. */
     readonly piece: number;
   };
@@ -35,6 +37,12 @@ export interface Schedule {
   };
 }
 
+/**
+ * Most iterations of the loops of one invocation, all together: llvmpipe leaves them after 65536 without a word
+ * (LP_MAX_TGSI_LOOP_ITERATIONS).
+ */
+export const mostIterations = 60000;
+
 /** Name of a schedule. */
 export type ScheduleName = keyof typeof schedules;
 
@@ -43,13 +51,13 @@ export const schedules = {
   /** A rasterizer on the processor: lanes are SIMD lanes, barriers and workgroup memory cost much. */
   software: {
     invocations: { workgroup: 64, vectors: 4 },
-    reduce: { lanes: 1, enough: 256, piece: 256 },
+    reduce: { lanes: 1, enough: 256, enoughColumns: 4096, piece: 256 },
     matmul: { tiles: "register", enough: 8, piece: 512 },
   },
   /** A graphics processor. */
   hardware: {
     invocations: { workgroup: 64, vectors: 1 },
-    reduce: { lanes: 256, enough: 16384, piece: 64 },
+    reduce: { lanes: 256, enough: 16384, enoughColumns: 16384, piece: 64 },
     matmul: { tiles: "shared", enough: 64, piece: 256 },
   },
 } as const satisfies Record<string, Schedule>;

@@ -7,32 +7,31 @@
  * @module
  */
 
-import type { DType } from "../core/dtype.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
-import { leafMapper, viewMapper } from "../core/plan/expression.ts";
+import { mapKernel, viewMapper } from "../core/plan/expression.ts";
 import type {
   Expr,
   GroupKernel,
-  Kernel,
   MatmulKernel,
-  Output,
-  Place,
   ReduceKernel,
   Reduction,
+  ScatterKernel,
   SimpleKernel,
   Step,
   View,
 } from "../core/plan/kernel.ts";
-import { sizeOf, stridesOf } from "../core/shape.ts";
-import { alignment, roundUp } from "./buffers.ts";
-import { type Access, accessesOf, loadsOf } from "./expr.ts";
+import { sizeOf } from "../core/shape.ts";
+import { accessesOf } from "./expr.ts";
 import { reduceLanes } from "./kernels/reduce.ts";
-import type { Schedule } from "./schedule.ts";
-
-/** The page of the arena that holds partial results between the two kernels of a step. */
-export const scratchPage = -1;
-
-const mostBuffers = 8;
+import {
+  countOf,
+  identity,
+  mostBuffers,
+  reduceStages,
+  withoutTerms,
+} from "./reduce_stages.ts";
+import { mostIterations, type Schedule } from "./schedule.ts";
+import { fromScratch, toScratch } from "./scratch.ts";
 
 /** The steps that do the work of one; the parts of a group among them have equally many lanes. */
 export function stages(step: Step, schedule: Schedule): Step[] {
@@ -51,13 +50,34 @@ function simpleStages(
   const kernel = coalesce(simple) as SimpleKernel;
   switch (kernel.kind) {
     case "map":
-    case "scatter":
       return [{ ...step, kernel }];
+    case "scatter":
+      return scatterStages(step, kernel);
     case "reduce":
       return reduceStages(step, kernel, schedule.reduce);
     case "matmul":
       return matmulStages(step, kernel, schedule);
   }
+}
+
+/** A scatter in parts one after another, each with few enough points along the axis. */
+function scatterStages(step: Step, kernel: ScatterKernel): Step[] {
+  const { shape, axis } = kernel;
+  const extent = shape[axis]!;
+  const steps: Step[] = [];
+  for (let from = 0; from < extent; from += mostIterations) {
+    const move = viewMapper(({ offset, strides }) => ({
+      offset: offset + from * strides[axis]!,
+      strides,
+    }));
+    const part = mapKernel(kernel, {
+      buffer: (b) => b,
+      expr: (e) => move(e)!,
+    });
+    const size = Math.min(mostIterations, extent - from);
+    steps.push({ ...step, kernel: { ...part, shape: shape.with(axis, size) } });
+  }
+  return steps;
 }
 
 /** Parts that are one step each run together where they have equally many lanes. */
@@ -87,82 +107,6 @@ function groupStages(
   return [...alone, ...groups];
 }
 
-function reduceStages(
-  step: Step,
-  kernel: ReduceKernel,
-  schedule: Schedule["reduce"],
-): Step[] {
-  const { shape, over, passes, outputs } = kernel;
-  if (sizeOf(over) === 0) {
-    const reductions = passes.flatMap((pass) => pass.reductions);
-    return [withoutTerms(step, kernel, reductions.map(identity))];
-  }
-  const { reductions } = passes[0]!;
-  const loads = loadsOf(reductions.map(({ body }) => body));
-  const rank = shape.length;
-  const last = rank + over.length - 1;
-  const inRows = over.length > 0 &&
-    loads.some(({ view }) => view?.strides[last] === 1);
-  const lanes = inRows ? schedule.lanes : 1;
-  const extent = Math.max(1, ...over);
-  const axis = rank + over.indexOf(extent);
-  const pieces = Math.min(
-    Math.ceil(schedule.enough / (sizeOf(shape) * lanes)),
-    Math.floor(sizeOf(over) / (schedule.piece * lanes)),
-    extent,
-  );
-  const isPlain = passes.length === 1 && passes[0]!.outputs.length === 0 &&
-    reductions.length > 0;
-  const room = mostBuffers - reductions.length;
-  const fits = countOf(loads) <= room && countOf(accessesOf(outputs)) <= room;
-  if (pieces < 2 || !isPlain || !fits) return [{ ...step, kernel }];
-
-  // Whole groups of four, so that aligned rows stay aligned.
-  const piece = Math.ceil(extent / pieces / 4) * 4;
-  const count = Math.ceil(extent / piece);
-  const cut = ({ offset, strides }: View): View => ({
-    offset,
-    strides: [strides[axis]! * piece, ...strides],
-  });
-  const cutViews = viewMapper(cut);
-  const isInside = isBelow(
-    cut({ offset: 0, strides: unit(axis, last + 1) }),
-    extent,
-  );
-  const partial = reductions.map((reduction): Reduction => {
-    const body = cutViews(reduction.body)!;
-    return {
-      ...reduction,
-      body: extent % piece === 0
-        ? body
-        : select(isInside, body, identity(reduction)),
-    };
-  });
-  return [
-    toScratch(step, [count, ...shape], reductions.map(dtypeOf), {
-      kind: "reduce",
-      over: over.with(axis - rank, piece),
-      passes: [{ reductions: partial, outputs: [] }],
-    }),
-    fromScratch(step, kernel, count, reductions),
-  ];
-}
-
-/** Whether the value of a view is below a limit. */
-function isBelow(view: View, limit: number): Expr {
-  const dtype = "i32";
-  const args: Expr[] = [
-    { kind: "index", view, dtype },
-    { kind: "const", value: limit, dtype },
-  ];
-  return { kind: "call", op: "lt", args, dtype: "bool" };
-}
-
-function select(condition: Expr, a: Expr, b: Expr): Expr {
-  const args = [condition, a, b];
-  return { kind: "call", op: "select", args, dtype: a.dtype };
-}
-
 function matmulStages(
   step: Step,
   kernel: MatmulKernel,
@@ -174,7 +118,7 @@ function matmulStages(
   if (k === 0) {
     return [withoutTerms(step, kernel, [identity(product)])];
   }
-  if (m === 1 || n === 1) {
+  if (m === 1 || n === 1 || k > 4 * mostIterations) {
     const sum = coalesce(asReduction(kernel)) as ReduceKernel;
     return reduceStages(step, sum, schedule.reduce);
   }
@@ -244,105 +188,4 @@ function asReduction(kernel: MatmulKernel): ReduceKernel {
   const reductions: Reduction[] = [{ combine: "sum", body }];
   const passes = [{ reductions, outputs: [] }];
   return { kind: "reduce", shape, over: [k], passes, outputs };
-}
-
-/** Reductions of nothing: a map of their identities. */
-function withoutTerms(
-  step: Step,
-  { shape, outputs }: ReduceKernel | MatmulKernel,
-  values: readonly Expr[],
-): Step {
-  const fill = leafMapper((e) => e.kind === "acc" ? values[e.index]! : e);
-  const kernel = coalesce({
-    kind: "map",
-    shape,
-    outputs: outputs.map((o) => ({ ...o, expr: fill(o.expr)! })),
-  });
-  return { ...step, kernel };
-}
-
-function identity({ combine, body }: Reduction): Expr {
-  const value = combine === "sum" ? 0 : -Infinity;
-  return { kind: "const", value, dtype: body.dtype };
-}
-
-function dtypeOf({ body }: Reduction): DType {
-  return body.dtype;
-}
-
-/** The first stage: a kernel whose results over `shape` go to the scratch page. */
-function toScratch(
-  step: Step,
-  shape: readonly number[],
-  dtypes: readonly DType[],
-  kernel:
-    | Omit<ReduceKernel, "shape" | "outputs">
-    | Omit<MatmulKernel, "shape" | "outputs">,
-): Step {
-  const outputs = dtypes.map((dtype, index): Output => ({
-    buffer: step.buffers.length + index,
-    view: { offset: 0, strides: stridesOf(shape) },
-    expr: { kind: "acc", index, dtype },
-  }));
-  const whole = { ...kernel, shape, outputs };
-  return withScratch(step, whole, sizeOf(shape), dtypes);
-}
-
-/** The second stage: the results on the scratch page combined, and what the whole step stores. */
-function fromScratch(
-  step: Step,
-  { shape, outputs }: ReduceKernel | MatmulKernel,
-  pieces: number,
-  combined: readonly Reduction[],
-): Step {
-  const size = sizeOf(shape);
-  const dtypes = combined.map(dtypeOf);
-  const view = { offset: 0, strides: [...stridesOf(shape), size] };
-  const reductions = combined.map(({ combine }, i): Reduction => ({
-    combine,
-    body: {
-      kind: "load",
-      buffer: step.buffers.length + i,
-      view,
-      dtype: dtypes[i]!,
-    },
-  }));
-  const kernel = coalesce({
-    kind: "reduce",
-    shape,
-    over: [pieces],
-    passes: [{ reductions, outputs: [] }],
-    outputs,
-  });
-  return withScratch(step, kernel, pieces * size, dtypes);
-}
-
-/** A kernel on the buffers of a step and, after them, regions of the scratch page. */
-function withScratch(
-  step: Step,
-  kernel: Kernel,
-  elements: number,
-  dtypes: readonly DType[],
-): Step {
-  const bytes = 4 * elements;
-  const regions = dtypes.map((_, i): Place => ({
-    kind: "arena",
-    page: scratchPage,
-    offset: i * roundUp(bytes, alignment),
-    bytes,
-  }));
-  return {
-    kernel,
-    buffers: [...step.buffers, ...regions],
-    dtypes: [...step.dtypes, ...dtypes],
-  };
-}
-
-/** How many buffers accesses go to. */
-function countOf(accesses: readonly Access[]): number {
-  return new Set(accesses.map(({ buffer }) => buffer)).size;
-}
-
-function unit(axis: number, rank: number): number[] {
-  return Array.from({ length: rank }, (_, i) => i === axis ? 1 : 0);
 }

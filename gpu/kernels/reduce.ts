@@ -7,13 +7,17 @@
  * @module
  */
 
-import type { Pass, ReduceKernel, Reduction } from "../../core/plan/kernel.ts";
+import type { ReduceKernel } from "../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../core/shape.ts";
 import { Block } from "../block.ts";
-import { type Access, accessesOf, fixedFrom, loadsOf } from "../expr.ts";
-import type { Width } from "../functions.ts";
-import { constant, typeName } from "../scalar.ts";
-import type { Schedule } from "../schedule.ts";
+import {
+  type Access,
+  accessesOf,
+  fixedFrom,
+  loadsOf,
+  widest,
+} from "../expr.ts";
+import { mostIterations, type Schedule } from "../schedule.ts";
 import {
   isVector,
   type Section,
@@ -21,9 +25,8 @@ import {
   splitIndex,
   vectorBuffers,
 } from "../shader.ts";
-
-// Sums are formed over runs of this many terms first, which keeps their rounding errors small.
-const run = 64;
+import { powerOfTwo } from "./tile.ts";
+import { joiner, run, totals, type Walk, walk } from "./walk.ts";
 
 /** How the invocations share the work. */
 interface Layout {
@@ -38,13 +41,18 @@ interface Layout {
 }
 
 function layoutOf(kernel: ReduceKernel, schedule: Schedule): Layout {
-  const { shape, over } = kernel;
+  const { shape, over, passes } = kernel;
   const axis = vectorAxis(kernel);
   const grid = [...shape, ...over].map((d, i) => i === axis ? d / 4 : d);
   const terms = grid.slice(shape.length);
-  const sharing = axis !== null && axis < shape.length
-    ? 1
-    : sharedLanes(sizeOf(terms), schedule.reduce.lanes);
+  const count = sizeOf(terms);
+  const ofResults = axis !== null && axis < shape.length;
+  // Runs are iterations as well.
+  const iterations = passes.length * (count + 2 * Math.ceil(count / run));
+  const sharing = Math.max(
+    ofResults ? 1 : sharedLanes(count, schedule.reduce.lanes),
+    enoughLanes(iterations / mostIterations, ofResults),
+  );
   return { axis, points: grid.slice(0, shape.length), terms, sharing };
 }
 
@@ -140,128 +148,6 @@ export function reduceSection(
   return { workgroups, lanes: workgroup, body };
 }
 
-/** Combines two values. */
-type Join = (a: string, b: string, width: Width) => string;
-
-function joiner({ combine, body }: Reduction, shader: Shader): Join {
-  return (a, b, width) => {
-    if (combine === "sum") return `${a} + ${b}`;
-    if (body.dtype !== "f32") return `max(${a}, ${b})`;
-    return `${shader.call("maximum", width)}(${a}, ${b})`;
-  };
-}
-
-/** A reduction on a walk. */
-interface Sum {
-  /** What its names end in. */
-  readonly name: string;
-  /** What it reduces. */
-  readonly reduction: Reduction;
-  /** How. */
-  readonly join: Join;
-  /** How many terms at once. */
-  readonly width: Width;
-  /** The name of the term. */
-  readonly value: string;
-}
-
-/** What one invocation does on a walk. */
-interface Walk {
-  /** What it adds up. */
-  readonly sums: readonly Sum[];
-  /** Its first term. */
-  readonly first: string;
-  /** Distance between its terms. */
-  readonly step: number;
-  /** Number of terms. */
-  readonly count: number;
-  /** Statements that give the indices of term `r`. */
-  readonly index: string;
-  /** Statements that compute and store at it. */
-  readonly term: Block;
-}
-
-/** Statements that walk over the terms and leave `acc…` of each reduction. */
-function walk(
-  { sums, first, step, count, index, term }: Walk,
-  { outputs }: Pass,
-): string {
-  const declare = (variable: string): string[] =>
-    sums.map(({ name, width, reduction: { combine, body } }) => {
-      const none = combine === "sum" ? 0 : -Infinity;
-      const start = constant(none, body.dtype, width);
-      return `var ${variable}${name}: ${
-        typeName(body.dtype, width)
-      } = ${start};`;
-    });
-  const join = (to: string, value: (sum: Sum) => string): string[] =>
-    sums.map((sum) => {
-      const target = `${to}${sum.name}`;
-      return `${target} = ${sum.join(target, value(sum), sum.width)};`;
-    });
-  term.store(outputs);
-  const each = (to: string, from: string, stop: string): string[] => [
-    `for (var r = ${from}; r < ${stop}; r += ${step}u) {`,
-    index,
-    term.take(),
-    ...join(to, ({ value }) => value),
-    "}",
-  ];
-  const reach = run * step;
-  if (sums.length === 0) return each("", first, `${count}u`).join("\n");
-  return [
-    ...declare("acc"),
-    `for (var start = ${first}; start < ${count}u; start += ${reach}u) {`,
-    `let stop = min(start + ${reach}u, ${count}u);`,
-    ...declare("part"),
-    ...each("part", "start", "stop"),
-    ...join("acc", ({ name }) => `part${name}`),
-    "}",
-  ].join("\n");
-}
-
-/** Statements that make `total…` of what the walks of all lanes left. */
-function totals(
-  { sums, step }: Walk,
-  across: boolean,
-  shader: Shader,
-  isLast: boolean,
-): string[] {
-  const own = sums.map(({ name, join }) => {
-    const acc = `acc${name}`;
-    if (!across) return acc;
-    const low = join(`${acc}.x`, `${acc}.y`, 1);
-    const high = join(`${acc}.z`, `${acc}.w`, 1);
-    return join(`(${low})`, `(${high})`, 1);
-  });
-  if (sums.length === 0) return [];
-  if (step === 1) {
-    return sums.map(({ name }, i) => `let total${name} = ${own[i]};`);
-  }
-  const rows = sums.map(({ reduction: { body } }, i) => {
-    const row = `row_${body.dtype}_${i}`;
-    const type = typeName(body.dtype, 1);
-    shader.declare(`var<workgroup> ${row}: array<${type}, ${step}>;`);
-    return row;
-  });
-  const joined = rows.map((row, i) =>
-    `${row}[lane] = ${
-      sums[i]!.join(`${row}[lane]`, `${row}[lane + width]`, 1)
-    };`
-  );
-  return [
-    ...rows.map((row, i) => `${row}[lane] = ${own[i]};`),
-    "workgroupBarrier();",
-    `for (var width = ${step / 2}u; width > 0u; width /= 2u) {`,
-    `if (lane < width) {\n${joined.join("\n")}\n}`,
-    "workgroupBarrier();",
-    "}",
-    ...sums.map(({ name }, i) => `let total${name} = ${rows[i]}[0];`),
-    // Before a later walk writes there.
-    ...(isLast ? [] : ["workgroupBarrier();"]),
-  ];
-}
-
 /** Loads and stores of the passes. */
 function termsOf({ passes }: ReduceKernel): Access[] {
   return passes.flatMap(({ reductions, outputs }) => [
@@ -274,11 +160,19 @@ function termsOf({ passes }: ReduceKernel): Access[] {
 function vectorAxis(kernel: ReduceKernel): number | null {
   const { shape, over } = kernel;
   const extents = [...shape, ...over];
-  const accesses = termsOf(kernel);
+  const candidates = [extents.length - 1, shape.length - 1];
+  const accesses = widest(termsOf(kernel), candidates);
   const fits = (axis: number): boolean =>
     axis >= 0 && extents[axis]! % 4 === 0 &&
     accesses.some(({ view }) => isVector(view, axis));
-  return [extents.length - 1, shape.length - 1].find(fits) ?? null;
+  return candidates.find(fits) ?? null;
+}
+
+/** The power of two of lanes that take so many shares, as far as the memory of a workgroup goes. */
+function enoughLanes(shares: number, ofResults: boolean): number {
+  return shares <= 1
+    ? 1
+    : Math.min(powerOfTwo(Math.max(8, shares)), ofResults ? 64 : 256);
 }
 
 /** How many lanes share a row of some terms: a power of two, none of them idle for long. */

@@ -1,10 +1,13 @@
-import { assert, assertEquals } from "@std/assert";
-import type { Kernel, View } from "../../core/plan/kernel.ts";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { Kernel, ReduceKernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
+import { softmax } from "./pass_samples.ts";
 import {
   acc,
+  accAt,
   call,
   checkKernel,
+  fill,
   load,
   reduction,
   runKernel,
@@ -17,6 +20,17 @@ const scalar = { offset: 0, strides: [] };
 function total(length: number, combine: "sum" | "max"): Kernel {
   const outputs = [{ buffer: 1, view: scalar, expr: acc }];
   return reduction([], [length], combine, load(0, [1]), outputs);
+}
+
+/** Rows minus their means, in place. */
+function centred(rows: number, length: number, strides: readonly number[]) {
+  const x = load(0, strides);
+  const mean = call("mul", [acc, fill(1 / length)]);
+  const view = { offset: 0, strides };
+  const expr = call("sub", [x, mean]);
+  const { passes, ...sums } = reduction([rows], [length], "sum", x, []);
+  const store = { reductions: [], outputs: [{ buffer: 0, view, expr }] };
+  return { ...sums, passes: [...passes, store] };
 }
 
 for (const schedule of scheduleNames) {
@@ -69,17 +83,80 @@ for (const schedule of scheduleNames) {
     fn: async () => {
       const backend = await openBackend(schedule);
       for (const [rows, columns] of [[8192, 12], [5003, 7]] as const) {
-        await checkKernel(
-          backend,
-          reduction([columns], [rows], "sum", load(0, [1, columns]), [{
-            buffer: 1,
-            view: { offset: 0, strides: [1] },
-            expr: acc,
-          }]),
-          [wave(rows * columns), new Float32Array(columns)],
-          1e-4,
-        );
+        const x = load(0, [1, columns]);
+        const square = call("mul", [x, x]);
+        const [first, ...others] = [acc, accAt(1), accAt(2)].map((
+          expr,
+          i,
+        ) => ({
+          buffer: i + 1,
+          view: { offset: 0, strides: [1] },
+          expr,
+        }));
+        const one = reduction([columns], [rows], "sum", x, [first!]);
+        const three: ReduceKernel = {
+          ...one,
+          passes: [{
+            reductions: [
+              { combine: "sum", body: x },
+              { combine: "max", body: x },
+              { combine: "sum", body: square },
+            ],
+            outputs: [],
+          }],
+          outputs: [first!, ...others],
+        };
+        for (const kernel of [one, three]) {
+          await checkKernel(backend, kernel, [
+            wave(rows * columns),
+            ...kernel.outputs.map(() => new Float32Array(columns)),
+          ], 1e-4);
+        }
       }
+      backend.dispose();
+    },
+  });
+
+  Deno.test({
+    name: `loops of more than 65536 iterations are right, ${schedule} schedule`,
+    ignore,
+    fn: async () => {
+      const backend = await openBackend(schedule);
+      const length = 70001;
+      // Few rows, which are taken apart; then more rows, and columns.
+      await checkKernel(backend, softmax(2, length, 0), [wave(2 * length)]);
+      for (const strides of [[length, 1], [1, 20]] as const) {
+        const x = wave(20 * length).map((v, i) => v + i % 3);
+        const kernel = centred(20, length, strides);
+        const [found] = await runKernel(backend, kernel, [x]);
+        for (let row = 0; row < 20; row++) {
+          const at = (i: number): number => row * strides[0] + i * strides[1];
+          let mean = 0;
+          for (let i = 0; i < length; i++) mean += x[at(i)]! / length;
+          for (const i of [0, 1, 64, 35000, 70000]) {
+            assertAlmostEquals(found![at(i)]!, x[at(i)]! - mean, 1e-5);
+          }
+        }
+      }
+      // Counts of the residues of 7.
+      const [counts] = await runKernel(backend, {
+        kind: "scatter",
+        shape: [length, 1],
+        axis: 0,
+        buffer: 0,
+        view: { offset: 0, strides: [0, 0] },
+        stride: 1,
+        size: 7,
+        index: load(1, [1, 0], "i32"),
+        source: fill(1),
+      }, [
+        new Float32Array(7),
+        Int32Array.from({ length }, (_, i) => i % 7),
+      ]);
+      assertEquals(
+        counts,
+        Float32Array.of(10001, 10000, 10000, 10000, 10000, 10000, 10000),
+      );
       backend.dispose();
     },
   });

@@ -117,7 +117,14 @@ export const reductions: fc.Arbitrary<Sample> = fc.tuple(shape, shape).filter((
   ],
 ]);
 
-/** Matrix products with a scale and a bias. */
+/** Matrices of a batch side by side, as attention stores its heads. */
+function sideBySide(shape: Shape): View {
+  const [m, n] = shape.slice(-2) as [number, number];
+  const strides = stridesOf([m, ...shape.slice(0, -2), n]);
+  return { offset: 0, strides: [...strides.slice(1, -1), strides[0]!, 1] };
+}
+
+/** Matrix products with a scale and a bias, and negated side by side. */
 export const products: fc.Arbitrary<Sample> = fc.tuple(
   fc.array(fc.constantFrom(1, 2, 3), { maxLength: 2 }),
   size,
@@ -146,11 +153,13 @@ export const products: fc.Arbitrary<Sample> = fc.tuple(
         call("mul", [acc, fill(2)]),
       ]),
     ),
+    { buffer: 4, view: sideBySide(shape), expr: call("neg", [acc]) },
   ],
 }, [
   wave(a.length),
   wave(b.length, 3),
   wave(bias.length, 7),
+  new Float32Array(sizeOf(shape)),
   new Float32Array(sizeOf(shape)),
 ]]);
 
