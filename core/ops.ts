@@ -327,7 +327,20 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       [a, b],
     ) => [matmul(ct, swapLast(b!)), matmul(swapLast(a!), ct)],
   },
+
+  // Sub-graphs. A tuple has no type of its own; its parameters know how to differentiate it.
+  call: { kind: "tuple", type: () => tuple, vjp: null },
+  scan: { kind: "tuple", type: () => tuple, vjp: null },
+  part: {
+    kind: "tuple",
+    type: (_, { shape, dtype }) => ({ shape, dtype }),
+    vjp: null,
+  },
+  after: { kind: "move", type: ([x]) => x!, vjp: (ct) => [ct, null] },
 };
+
+/** What stands for the type of a tuple. */
+const tuple: Type = { shape: [], dtype: "f32" };
 
 /** Applies a primitive: a node with the type that its rule gives. */
 export function bind<K extends OpName>(
@@ -353,6 +366,12 @@ export function input(type: Type): Node {
 /** One number everywhere. */
 export function fill(type: Type, value: number): Node {
   return bind("fill", [], { shape: type.shape, dtype: type.dtype, value });
+}
+
+/** One value of a tuple. */
+export function part(tuple: Node, index: number, type: Type): Node {
+  const { shape, dtype } = type;
+  return bind("part", [tuple], { index, shape, dtype });
 }
 
 // What the rules are written in.

@@ -13,15 +13,17 @@ import { bytesPerElement } from "../backend.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
 import type {
+  Call,
   ElementwiseParams,
   Node,
   OpName,
   Params,
   StructuralParams,
 } from "../node.ts";
-import { type Shape, sizeOf, stridesOf } from "../shape.ts";
+import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { erf } from "./erf.ts";
+import { runScan } from "./scan.ts";
 
 /** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
 type Scalar = (
@@ -66,9 +68,9 @@ const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
   select: (a, b, c) => a ? b : c,
 };
 
-/** How each other primitive fills its result from its operands. */
+/** How each other primitive fills its result from its operands; tuples are several results. */
 type Rules = {
-  readonly [K in keyof StructuralParams]: (
+  readonly [K in Exclude<keyof StructuralParams, "call" | "scan" | "part">]: (
     out: Data,
     inputs: readonly Data[],
     node: Node,
@@ -174,7 +176,43 @@ const rules: Rules = {
       out.set(row, i * n);
     }
   },
+  after: (out, [x]) => out.set(x!),
 };
+
+/** Values of nodes, given those of inputs. */
+function evaluateGraph(
+  graph: Graph,
+  inputs: readonly Data[],
+  precision: "f32" | "f64",
+): Data[] {
+  const values = new Map<Node, Data>();
+  const tuples = new Map<Node, readonly Data[]>();
+  graph.inputs.forEach((node, i) => values.set(node, inputs[i]!));
+  const create = ({ shape, dtype }: Type): Data =>
+    allocate(dtype, sizeOf(shape), precision);
+  for (const node of toposort(graph.outputs)) {
+    if (values.has(node)) continue;
+    const operands = node.inputs.map((x) => values.get(x)!);
+    if (node.op === "call" || node.op === "scan") {
+      const { body } = node.params as Call;
+      const step = (operands: readonly Data[]) =>
+        evaluateGraph(body, operands, precision);
+      const isCall = node.op === "call";
+      tuples.set(
+        node,
+        isCall ? step(operands) : runScan(node, operands, step, create),
+      );
+    } else if (node.op === "part") {
+      const { index } = node.params as Params["part"];
+      values.set(node, tuples.get(node.inputs[0]!)![index]!);
+    } else {
+      const out = create(node);
+      evaluate(node, operands, out);
+      values.set(node, out);
+    }
+  }
+  return graph.outputs.map((node) => values.get(node)!);
+}
 
 function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
   const scalar = (scalars as Partial<Record<OpName, Scalar>>)[node.op];
@@ -296,27 +334,15 @@ export function createReferenceBackend(
   }
 
   function compile(graph: Graph, donated: readonly boolean[]): Executable {
-    const order = toposort(graph.outputs);
     function run(storages: readonly Storage[]): Storage[] {
-      const values = new Map<Node, Data>();
-      graph.inputs.forEach((node, i) => {
-        values.set(node, (storages[i] as HostStorage).data!);
-      });
-      for (const node of order) {
-        if (values.has(node)) continue;
-        const out = allocate(node.dtype, sizeOf(node.shape), precision);
-        evaluate(node, node.inputs.map((x) => values.get(x)!), out);
-        values.set(node, out);
-      }
+      const inputs = storages.map((storage) => (storage as HostStorage).data!);
+      const outputs = evaluateGraph(graph, inputs, precision);
       // A storage belongs to one tensor, so what comes out is a copy where it went in or comes out twice.
-      const taken = new Set<Data>(
-        graph.inputs.map((node) => values.get(node)!),
-      );
-      const results = graph.outputs.map((node) => {
-        const data = values.get(node)!;
+      const taken = new Set<Data>(inputs);
+      const results = outputs.map((data, i) => {
         const own = taken.has(data) ? data.slice() : data;
         taken.add(data);
-        return store(own, node.dtype);
+        return store(own, graph.outputs[i]!.dtype);
       });
       donated.forEach((gone, i) => gone && free(storages[i]!));
       return results;
