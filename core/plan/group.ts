@@ -8,7 +8,7 @@
 
 import type { Graph } from "../backend.ts";
 import { toposort } from "../graph.ts";
-import type { Node, OpName } from "../node.ts";
+import type { Node, OpName, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { isView } from "./view.ts";
 
@@ -113,6 +113,16 @@ export function groupNodes(graph: Graph): Grouping {
         for (const operand of node.inputs) use(operand, [node], isMatmul);
         break;
       }
+      case "tuple":
+        if (node.op === "part") {
+          roots.add(node);
+          break;
+        }
+        // The first carries are copied anyway.
+        node.inputs.forEach((operand, i) =>
+          use(operand, [{}], i >= (node.params as Params["scan"]).carries)
+        );
+        break;
       case "move":
         // Margins and joined pieces: a kernel stores each operand into its part of the result.
         roots.add(node);
@@ -165,7 +175,8 @@ function costsOf(order: readonly Node[]): Map<Node, Cost> {
       costs.set(node, { work: 0, loads: 0 });
     } else if (kind === "elementwise" || isView(node)) {
       const own = isView(node) ? 0 : LIGHT.has(node.op) ? 1 : 100;
-      const inner = node.inputs.map((x) => costs.get(x)!);
+      const operands = isView(node) ? node.inputs.slice(0, 1) : node.inputs;
+      const inner = operands.map((x) => costs.get(x)!);
       costs.set(node, {
         work: inner.reduce((sum, { work }) => sum + work, own),
         loads: inner.reduce((sum, { loads }) => sum + loads, 0),

@@ -12,7 +12,7 @@ import { invariant } from "../errors.ts";
 import { toposort } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
-import { sizeOf, stridesOf } from "../shape.ts";
+import { sizeOf, stridesOf, type Type } from "../shape.ts";
 import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
 import { groupNodes } from "./group.ts";
 import {
@@ -23,7 +23,9 @@ import {
   load,
   strided,
 } from "./inline.ts";
-import type { Expr, Kernel, Matrix, Output, View } from "./kernel.ts";
+import type { Expr, Kernel, Loop, Matrix, Output, View } from "./kernel.ts";
+import { lowerLoop } from "./loop.ts";
+import { partsRead } from "./subgraphs.ts";
 import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
@@ -40,40 +42,62 @@ export interface Lowered {
   readonly values: readonly Value[];
   /** The work, in order. */
   readonly kernels: readonly Kernel[];
+  /** Ranges of kernels that repeat; outer before inner loops. */
+  readonly loops: readonly Loop[];
   /** The value of each output of the graph. */
   readonly outputs: readonly number[];
 }
 
-/** What is known while a graph is lowered. */
-interface State extends InlineState {
+/** What a program is made of so far. */
+interface Program {
   readonly buffersPerKernel: number;
   readonly values: Value[];
   readonly kernels: Kernel[];
+  readonly loops: Loop[];
+}
+
+/** What is known while a graph is lowered. */
+interface State extends InlineState, Program {
+  /** The parts of each loop that are read. */
+  readonly read: ReadonlyMap<Node, ReadonlySet<number>>;
+  /** The values of these. */
+  readonly parts: Map<Node, ReadonlyMap<number, number>>;
 }
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
 export function lower(graph: Graph, buffersPerKernel: number): Lowered {
-  const state: State = {
-    grouping: groupNodes(graph),
-    buffersPerKernel,
-    values: [],
-    kernels: [],
-    ids: new Map(),
-    materialize: (node) => materialize(state, node),
-  };
-  for (const node of graph.inputs) state.ids.set(node, newValue(state, node));
-  for (const node of toposort(graph.outputs)) {
-    if (state.grouping.roots.has(node)) materialize(state, node);
-  }
-  return {
-    values: state.values,
-    kernels: state.kernels,
-    outputs: graph.outputs.map((node) => materialize(state, node)),
-  };
+  const program = { buffersPerKernel, values: [], kernels: [], loops: [] };
+  const inputs = graph.inputs.map((node) => newValue(program, node));
+  const outputs = lowerGraph(program, graph, inputs);
+  const loops = program.loops.sort((a: Loop, b: Loop) =>
+    a.first - b.first || b.end - a.end
+  );
+  return { ...program, loops, outputs };
 }
 
-function newValue(state: State, { shape, dtype }: Node): number {
-  return state.values.push({ size: sizeOf(shape), dtype }) - 1;
+/** Adds the kernels of a graph whose inputs are these values; gives those of its outputs. */
+function lowerGraph(
+  program: Program,
+  graph: Graph,
+  inputs: readonly number[],
+): number[] {
+  const order = toposort(graph.outputs);
+  const state: State = {
+    ...program,
+    grouping: groupNodes(graph),
+    ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
+    read: partsRead(order),
+    parts: new Map(),
+    materialize: (node) => materialize(state, node),
+  };
+  for (const node of order) {
+    if (state.grouping.roots.has(node)) materialize(state, node);
+  }
+  return graph.outputs.map((node) => materialize(state, node));
+}
+
+function newValue({ values }: Program, { shape, dtype }: Type): number {
+  return values.push({ size: sizeOf(shape), dtype }) - 1;
 }
 
 /** The value that holds a node, computed now if it is not yet. */
@@ -86,6 +110,8 @@ function materialize(state: State, node: Node): number {
     ? lowerConcat
     : node.op === "scatterAdd"
     ? lowerScatter
+    : node.op === "part"
+    ? lowerPart
     : lowerRoot;
   const id = build(state, node);
   state.ids.set(node, id);
@@ -314,4 +340,24 @@ function lowerScatter(state: State, node: Node): number {
     source: build(source!, room),
   });
   return id;
+}
+
+function lowerPart(state: State, node: Node): number {
+  const [loop] = node.inputs;
+  const { index } = node.params as Params["part"];
+  let parts = state.parts.get(loop!);
+  if (!parts) {
+    parts = lowerLoop(
+      {
+        ...state,
+        create: (type) => newValue(state, type),
+        store: (x, id) => store(state, x, id, contiguous(x.shape)),
+        lower: (graph, inputs) => lowerGraph(state, graph, inputs),
+      },
+      loop!,
+      state.read.get(loop!)!,
+    );
+    state.parts.set(loop!, parts);
+  }
+  return parts.get(index)!;
 }

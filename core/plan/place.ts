@@ -24,7 +24,7 @@ export interface Placement {
   readonly pages: readonly number[];
 }
 
-/** When a value is written first and read last, in steps. */
+/** When a value is written first and read last, in steps; halves are between them. */
 interface Life {
   first: number;
   last: number;
@@ -80,7 +80,7 @@ export function place(
     }
     lives.forEach(({ last }, id) => {
       const at = places[id];
-      if (last === step && at?.kind === "arena") arena.give(at);
+      if (Math.floor(last) === step && at?.kind === "arena") arena.give(at);
     });
   });
   return { places: places as Place[], outputs, pages: arena.pages() };
@@ -101,7 +101,7 @@ function deadInputs(
   return found;
 }
 
-function livesOf({ values, kernels, outputs }: Lowered): Life[] {
+function livesOf({ values, kernels, loops, outputs }: Lowered): Life[] {
   const lives = values.map((): Life => ({ first: -1, last: -1 }));
   kernels.forEach((kernel, step) => {
     for (const id of writtenBy(kernel)) {
@@ -110,6 +110,13 @@ function livesOf({ values, kernels, outputs }: Lowered): Life[] {
     }
     for (const id of readBy(kernel)) lives[id]!.last = step;
   });
+  // What comes from before a loop is needed at every trip: nothing in the loop may overwrite it.
+  for (const life of lives) {
+    for (const { first, end } of loops) {
+      const isUsed = life.first < first && life.last >= first;
+      if (isUsed && life.last < end) life.last = end - 0.5;
+    }
+  }
   for (const id of outputs) lives[id]!.last = Infinity;
   return lives;
 }

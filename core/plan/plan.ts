@@ -41,7 +41,7 @@ export function buildPlan(
     outputs,
     freed: donated.flatMap((gone, i) => gone && !kept.has(i) ? [i] : []),
     steps: kernels.map((kernel) => bindBuffers(kernel, lowered, places)),
-    loops: [],
+    loops: lowered.loops,
     pages,
   };
 }
@@ -72,7 +72,7 @@ function copyRepeats(
     });
     return copy;
   });
-  return { values, kernels, outputs };
+  return { ...lowered, values, kernels, outputs };
 }
 
 /** Renumbers the buffers of a kernel from 0; values that share a place are one buffer. */

@@ -42,13 +42,7 @@ function withOutputs(graph: Graph, by: ReadonlyMap<Node, Node>): Graph {
 /** The same graph whose loops compute only what is read of them. */
 export function pruneLoops(graph: Graph): Graph {
   const order = toposort(graph.outputs);
-  const read = new Map<Node, Set<number>>();
-  for (const node of order) {
-    if (node.op !== "part") continue;
-    const [loop] = node.inputs;
-    const { index } = node.params as Params["part"];
-    read.set(loop!, (read.get(loop!) ?? new Set()).add(index));
-  }
+  const read = partsRead(order);
   const simpler = new Map<Node, Node>();
   const renumber = new Map<Node, (index: number) => number>();
   for (const node of order) {
@@ -67,6 +61,20 @@ export function pruneLoops(graph: Graph): Graph {
     simpler.set(node, own);
   }
   return withOutputs(graph, simpler);
+}
+
+/** Which parts of each tuple are read. */
+export function partsRead(
+  order: readonly Node[],
+): ReadonlyMap<Node, ReadonlySet<number>> {
+  const read = new Map<Node, Set<number>>();
+  for (const node of order) {
+    if (node.op !== "part") continue;
+    const [tuple] = node.inputs;
+    const { index } = node.params as Params["part"];
+    read.set(tuple!, (read.get(tuple!) ?? new Set()).add(index));
+  }
+  return read;
 }
 
 /** A loop with the parts that are read, and what becomes of their numbers. */
