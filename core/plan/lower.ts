@@ -25,6 +25,7 @@ import {
 } from "./inline.ts";
 import type { Expr, Kernel, Loop, Matrix, Output, View } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
+import { schedule } from "./schedule.ts";
 import { partsRead } from "./subgraphs.ts";
 import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
 
@@ -81,17 +82,16 @@ function lowerGraph(
   graph: Graph,
   inputs: readonly number[],
 ): number[] {
-  const order = toposort(graph.outputs);
   const state: State = {
     ...program,
     grouping: groupNodes(graph),
     ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
-    read: partsRead(order),
+    read: partsRead(toposort(graph.outputs)),
     parts: new Map(),
     materialize: (node) => materialize(state, node),
   };
-  for (const node of order) {
-    if (state.grouping.roots.has(node)) materialize(state, node);
+  for (const node of schedule(graph, state.grouping.roots)) {
+    materialize(state, node);
   }
   return graph.outputs.map((node) => materialize(state, node));
 }
