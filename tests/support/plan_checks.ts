@@ -15,6 +15,7 @@ import type {
   View,
 } from "../../core/plan/kernel.ts";
 import { buffersOf, visitExpr } from "../../core/plan/expression.ts";
+import { walkSteps } from "../../core/plan/loops.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
 export function checkPlan(plan: Plan, limits: Limits): void {
@@ -109,11 +110,21 @@ interface Life {
   wasRead: boolean;
 }
 
+/** The steps in order, those of loops twice: what a trip needs of the one before it shows in two. */
+function twoTrips(plan: Plan): Step[] {
+  const steps: Step[] = [];
+  walkSteps(plan, (i) => steps.push(plan.steps[i]!), (_, body) => {
+    body();
+    body();
+  });
+  return steps;
+}
+
 /** No two values that are live at one step share a byte of the arena. */
 function checkOverlaps(plan: Plan): void {
   const lives: Life[] = [];
   const current = new Map<string, Life>();
-  plan.steps.forEach((step, i) => {
+  twoTrips(plan).forEach((step, i) => {
     for (const place of reads(step)) {
       if (place.kind !== "arena") continue;
       const life = current.get(JSON.stringify(place)) ??
