@@ -16,7 +16,7 @@ export interface ProgramKernel {
   readonly kind: "map" | "reduce" | "matmul" | "scatter";
   /** Loop extents. */
   readonly shape: Shape;
-  /** Floating-point operations. */
+  /** Floating-point operations, in all trips of the loops around it. */
   readonly flops: number;
 }
 
@@ -34,9 +34,12 @@ export interface Program {
 
 /** What a plan does, for people and tests to read. */
 export function describePlan(plan: Plan): Program {
-  const kernels = plan.steps.map(({ kernel }) => {
+  const kernels = plan.steps.map(({ kernel }, i) => {
     const { kind, shape } = kernel;
-    return { kind, shape, flops: flopsOf(kernel) };
+    const trips = plan.loops
+      .filter(({ first, end }) => first <= i && i < end)
+      .reduce((product, loop) => product * loop.trips, 1);
+    return { kind, shape, flops: flopsOf(kernel) * trips };
   });
   const program = {
     kernels,
@@ -50,14 +53,20 @@ function print(
   plan: Plan,
   { flops, arenaBytes }: Pick<Program, "flops" | "arenaBytes">,
 ): string {
-  const rows = plan.steps.map(({ kernel, buffers }, i) => {
+  const rows = plan.steps.flatMap(({ kernel, buffers }, i) => {
     const names = buffers.map(placeName).join(" ");
-    return `${String(i).padStart(4)}  ${summary(kernel)}  (${names})`;
+    const loops = plan.loops.filter(({ first }) => first === i);
+    return [
+      ...loops.map(({ first, end, trips }) =>
+        `loop ×${trips}: kernels ${first}-${end - 1}`
+      ),
+      `${String(i).padStart(4)}  ${summary(kernel)}  (${names})`,
+    ];
   });
   const inPlace = plan.outputs.filter((o) => o.kind === "input").length;
   return [
     ...rows,
-    `${rows.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
+    `${plan.steps.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
       (arenaBytes / 2 ** 20).toFixed(2)
     } MiB, ${plan.outputs.length} outputs of which ${inPlace} in place`,
   ].join("\n");
