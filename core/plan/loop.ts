@@ -151,7 +151,8 @@ function stepOf(
   const graph = simplify({
     inputs: [...carries, counter, ...outside.values()],
     outputs: [
-      ...outputs.slice(0, count),
+      // A carry without elements stays as it is: nothing has to be computed.
+      ...carries.map((x, i) => sizeOf(x.shape) === 0 ? x : outputs[i]!),
       ...ys.map((i) => {
         const dtype = stackedAs(outputs[i]!.dtype);
         return bind("cast", [outputs[i]!], { dtype });

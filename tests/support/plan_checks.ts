@@ -16,6 +16,7 @@ import type {
 } from "../../core/plan/kernel.ts";
 import { buffersOf, visitExpr } from "../../core/plan/expression.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
+import { sizeOf } from "./values.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
 export function checkPlan(plan: Plan, limits: Limits): void {
@@ -37,7 +38,7 @@ export function checkPlan(plan: Plan, limits: Limits): void {
   const taken = plan.outputs.flatMap((o) => o.kind === "input" ? o.index : []);
   const gone = [...taken, ...plan.freed];
   assertEquals(new Set(gone).size, gone.length, "an input is given away twice");
-  checkOverlaps(plan);
+  checkOverlaps(plan, limits);
 }
 
 type Slot = Place & { readonly kind: "arena" };
@@ -110,6 +111,13 @@ interface Life {
   wasRead: boolean;
 }
 
+/** Whether a step stores as many elements as a slot holds. */
+function fills({ kernel }: Step, slot: Slot, { alignment }: Limits): boolean {
+  if (kernel.kind === "scatter") return false;
+  return Math.ceil(sizeOf(kernel.shape) * 4 / alignment) * alignment >=
+    slot.bytes;
+}
+
 /** The steps in order, those of loops twice: what a trip needs of the one before it shows in two. */
 function twoTrips(plan: Plan): Step[] {
   const steps: Step[] = [];
@@ -121,7 +129,7 @@ function twoTrips(plan: Plan): Step[] {
 }
 
 /** No two values that are live at one step share a byte of the arena. */
-function checkOverlaps(plan: Plan): void {
+function checkOverlaps(plan: Plan, limits: Limits): void {
   const lives: Life[] = [];
   const current = new Map<string, Life>();
   twoTrips(plan).forEach((step, i) => {
@@ -136,8 +144,8 @@ function checkOverlaps(plan: Plan): void {
       if (place.kind !== "arena") continue;
       const key = JSON.stringify(place);
       const life = current.get(key);
-      // Several kernels may store parts of one value; a store after a read begins another.
-      if (life && !life.wasRead) {
+      // Several kernels may store parts of one value; a store after a read, or of the whole, begins another.
+      if (life && !life.wasRead && !fills(step, place, limits)) {
         life.last = i;
         continue;
       }
