@@ -26,6 +26,8 @@ export interface Runtime {
 export interface Trace {
   /** Nodes of captured tensors. */
   readonly captured: Map<object, Node>;
+  /** The trace that it is a part of, whose values it may use, but not the other way round. */
+  readonly outer: Trace | null;
 }
 
 /** What is open now. */
@@ -76,15 +78,18 @@ export function currentTrace(): Trace | null {
   return context.trace;
 }
 
-/** Calls `f` while operations are recorded in a new trace. */
-export function withTrace<R>(f: (trace: Trace) => R): R {
-  const outer = context.trace;
-  const trace: Trace = { captured: new Map() };
+/** Calls `f` while operations are recorded in a new trace, which may be a part of another. */
+export function withTrace<R>(
+  f: (trace: Trace) => R,
+  outer: Trace | null = null,
+): R {
+  const before = context.trace;
+  const trace: Trace = { captured: outer?.captured ?? new Map(), outer };
   context.trace = trace;
   try {
     return f(trace);
   } finally {
-    context.trace = outer;
+    context.trace = before;
   }
 }
 

@@ -23,7 +23,7 @@ interface Linearized<R> {
 }
 
 /** Calls `f` on aliases of the primals, so that its uses of them are told from closed-over ones. */
-function linearize<A extends readonly tree.Tree[], R extends tree.Tree>(
+export function linearize<A extends readonly tree.Tree[], R extends tree.Tree>(
   f: (...args: A) => R,
   primals: A,
 ): Linearized<R> {

@@ -71,6 +71,16 @@ export function backward(
   return wrt.map((x) => cts.get(x) ?? fill(x, 0));
 }
 
+/** Checks that a tensor has a gradient. */
+export function expectGradient({ path, leaf }: tree.Leaf): void {
+  if (leaf.dtype === "f32") return;
+  throw new DTypeError(
+    `Cannot differentiate by ${format(leaf)}${
+      path && ` at ${path}`
+    }: only f32 has a gradient; pass it as another argument`,
+  );
+}
+
 /** A function of parameters and other arguments that returns a scalar loss. */
 export type LossFunction<P extends tree.Tree, A extends readonly unknown[]> = (
   params: P,
@@ -111,14 +121,7 @@ export function valueAndGradAux<
   return (params, ...args) =>
     evaluate(() => {
       const leaves = tree.leaves(params);
-      for (const { path, leaf } of leaves) {
-        if (leaf.dtype === "f32") continue;
-        throw new DTypeError(
-          `Cannot differentiate by ${format(leaf)}${
-            path && ` at ${path}`
-          }: only f32 has a gradient; pass it as another argument`,
-        );
-      }
+      leaves.forEach(expectGradient);
       // An alias of each leaf, so that a closed-over use of the same tensor is a constant.
       const primals = leaves.map(({ leaf }) => apply("alias", [leaf], {}));
       const { loss, aux } = f(tree.fromLeaves(params, primals), ...args);

@@ -28,6 +28,7 @@ export {
   type ValueAndGrads,
 } from "./grad.ts";
 export { init, type InitOptions, type OpenBackend } from "./init.ts";
+export { hessian, jacobian } from "./jacobian.ts";
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { type Memory, memory, scope } from "./memory.ts";
 export { compileSelector, type SelectorOptions } from "./selector.ts";
@@ -44,3 +45,4 @@ export {
   type TensorLike,
 } from "./tensor.ts";
 export type { Leaf, Selector, Tree } from "./tree.ts";
+export { vmap, type VmapOptions } from "./vmap.ts";

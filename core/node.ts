@@ -57,6 +57,11 @@ export interface Op<P> {
   readonly vjp:
     | ((ct: Node, out: Node, inputs: Node[], params: P) => (Node | null)[])
     | null;
+  /**
+   * Parameters with which it maps operands that all have a batch axis of a size in front to a result that has it too;
+   * null for leaves, which have no operands.
+   */
+  readonly batch: ((params: P, size: number) => P) | null;
 }
 
 /** Axis ranges of `slice`: `start + step · i` for i in 0..size-1 on each axis. */
@@ -203,7 +208,7 @@ export interface StructuralParams {
   gather: { readonly axis: number };
   /** Elements added where an index points along an axis. */
   scatterAdd: { readonly axis: number };
-  /** Random bits from a key. */
+  /** Random bits of a shape for each key. */
   random: { readonly shape: Shape };
   /** Batched matrix product. */
   matmul: None;

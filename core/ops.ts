@@ -1,8 +1,8 @@
 /**
  * The op table: everything the engine knows of each primitive, side by side.
  *
- * A primitive has a type rule (shape and dtype of its result) and a VJP rule, written in primitives. The backends and
- * the test samples are records over the names in this table, so a new row does not compile until each has its part.
+ * A primitive has a type rule (shape and dtype of its result), a VJP rule, written in primitives, and a batch rule. The
+ * backends and the test samples are records over these names, so a new row does not compile until each has its part.
  *
  * Primitives take operands of equal shapes; broadcasting is a primitive of its own (`expand`).
  *
@@ -30,7 +30,11 @@ import {
   expectIndex,
   float,
   logical,
+  prependSize,
   reduction,
+  sameParams,
+  shiftAxes,
+  shiftAxis,
   signed,
   unary,
 } from "./rules.ts";
@@ -43,16 +47,19 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     kind: "leaf",
     type: () => invariant(false, "an input has no type rule") as never,
     vjp: null,
+    batch: null,
   },
   fill: {
     kind: "leaf",
     type: (_, { shape, dtype }) => ({ shape, dtype }),
     vjp: null,
+    batch: null,
   },
   iota: {
     kind: "leaf",
     type: (_, { shape, dtype }) => ({ shape, dtype }),
     vjp: null,
+    batch: null,
   },
 
   // Unary.
@@ -78,6 +85,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     kind: "elementwise",
     type: ([x]) => expectDType("not", x!, (d) => d === "bool", "bool"),
     vjp: null,
+    batch: sameParams,
   },
   cast: {
     kind: "elementwise",
@@ -87,10 +95,21 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       out,
       [x],
     ) => [isFloat(out.dtype) && isFloat(x!.dtype) ? ct : null],
+    batch: sameParams,
   },
   // The same value under another identity: what `grad` differentiates by, so that a closed-over x is not mistaken for it.
-  alias: { kind: "elementwise", type: ([x]) => x!, vjp: (ct) => [ct] },
-  stopGradient: { kind: "elementwise", type: ([x]) => x!, vjp: null },
+  alias: {
+    kind: "elementwise",
+    type: ([x]) => x!,
+    vjp: (ct) => [ct],
+    batch: sameParams,
+  },
+  stopGradient: {
+    kind: "elementwise",
+    type: ([x]) => x!,
+    vjp: null,
+    batch: sameParams,
+  },
 
   // Binary.
   add: binary("add", (ct) => [ct, ct]),
@@ -129,6 +148,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       const zero = fillLike(ct, 0);
       return [null, select(condition!, ct, zero), select(condition!, zero, ct)];
     },
+    batch: sameParams,
   },
 
   // Reductions.
@@ -153,6 +173,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       return { shape, dtype: x!.dtype };
     },
     vjp: (ct, _, [x]) => [reshape(ct, x!.shape)],
+    batch: prependSize,
   },
   transpose: {
     kind: "move",
@@ -166,6 +187,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       __,
       { perm },
     ) => [transpose(ct, perm.map((_, axis) => perm.indexOf(axis)))],
+    batch: ({ perm }) => ({ perm: [0, ...perm.map((axis) => axis + 1)] }),
   },
   expand: {
     kind: "move",
@@ -185,6 +207,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       const axes = x!.shape.flatMap((d, i) => d === out.shape[i] ? [] : [i]);
       return [reshape(sum(ct, axes), x!.shape)];
     },
+    batch: prependSize,
   },
   slice: {
     kind: "move",
@@ -201,6 +224,11 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
         }),
       ];
     },
+    batch: ({ start, size, step }, n) => ({
+      start: [0, ...start],
+      size: [n, ...size],
+      step: [1, ...step],
+    }),
   },
   pad: {
     kind: "move",
@@ -217,11 +245,18 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
         step: interior.map((n) => n + 1),
       }),
     ],
+    batch: ({ low, high, interior, value }) => ({
+      low: [0, ...low],
+      high: [0, ...high],
+      interior: [0, ...interior],
+      value,
+    }),
   },
   flip: {
     kind: "move",
     type: ([x]) => x!,
     vjp: (ct, _, __, { axes }) => [flip(ct, axes)],
+    batch: shiftAxes,
   },
   concat: {
     kind: "move",
@@ -252,6 +287,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
         return slice(ct, { start, size: shape, step: shape.map(() => 1) });
       });
     },
+    batch: shiftAxis,
   },
 
   // Indexing along one axis, as torch.gather and scatter_add: out[i, j] = x[index[i, j], j] for axis 0.
@@ -268,6 +304,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       [x, index],
       { axis },
     ) => [scatterAdd(fillLike(x!, 0), index!, ct, axis), null],
+    batch: shiftAxis,
   },
   scatterAdd: {
     kind: "index",
@@ -284,14 +321,17 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       return x!;
     },
     vjp: (ct, _, [__, index], { axis }) => [ct, null, gather(ct, index!, axis)],
+    batch: shiftAxis,
   },
 
-  // Random bits: element i is word i mod 2 of threefry2x32(key, [i div 2, stream]), 20 rounds (Salmon et al. 2011).
+  // Random bits of a shape for each key u32[..., 2] and stream u32[...]: element i is word i mod 2 of
+  // threefry2x32(key, [i div 2, stream]), 20 rounds (Salmon et al. 2011).
   random: {
     kind: "index",
     type: ([key, stream], { shape }) => {
-      const ok = key!.dtype === "u32" && sameShape(key!.shape, [2]) &&
-        stream!.dtype === "u32";
+      const batch = stream!.shape;
+      const ok = key!.dtype === "u32" && stream!.dtype === "u32" &&
+        sameShape(key!.shape, [...batch, 2]);
       if (!ok) {
         throw new DTypeError(
           `Cannot draw from ${
@@ -299,9 +339,10 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
           }: a key is u32[2], as random.key(seed) makes it`,
         );
       }
-      return { shape, dtype: "u32" };
+      return { shape: [...batch, ...shape], dtype: "u32" };
     },
     vjp: null,
+    batch: sameParams,
   },
 
   // Batched matrix product [..., M, K] by [..., K, N]; the batch axes are equal.
@@ -326,6 +367,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
       _,
       [a, b],
     ) => [matmul(ct, swapLast(b!)), matmul(swapLast(a!), ct)],
+    batch: sameParams,
   },
 
   // Sub-graphs. A tuple has no type of its own; its parameters know how to differentiate it.

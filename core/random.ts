@@ -59,7 +59,9 @@ export function bits(
 ): Tensor {
   checkShape(shape, "draw random numbers of shape");
   return evaluate(() => {
-    const stream = options.stream ?? zeros([], { dtype: "u32" });
+    const stream = options.stream
+      ? reshape(options.stream, [])
+      : zeros([], { dtype: "u32" });
     return apply("random", [key, stream], { shape: [...shape] });
   });
 }

@@ -23,6 +23,7 @@ export function unary(
     kind: "elementwise",
     type: ([x]) => expectDType(name, x!, isFloat, "f32"),
     vjp: vjp && ((ct, y, [x]) => [vjp(ct, y, x!)]),
+    batch: sameParams,
   };
 }
 
@@ -47,6 +48,7 @@ export function binary(name: string, vjp: Vjp<None> | null): Elementwise {
       return expectAlike(name, a!, b!);
     },
     vjp,
+    batch: sameParams,
   };
 }
 
@@ -57,6 +59,7 @@ export function float(name: string, vjp: Vjp<None>): Elementwise {
     type: ([a, b]) =>
       expectAlike(name, expectDType(name, a!, isFloat, "f32"), b!),
     vjp,
+    batch: sameParams,
   };
 }
 
@@ -69,6 +72,7 @@ export function comparison(name: string): Elementwise {
       dtype: "bool",
     }),
     vjp: null,
+    batch: sameParams,
   };
 }
 
@@ -79,6 +83,7 @@ export function logical(name: string): Elementwise {
     type: ([a, b]) =>
       expectAlike(name, expectDType(name, a!, (d) => d === "bool", "bool"), b!),
     vjp: null,
+    batch: sameParams,
   };
 }
 
@@ -97,7 +102,31 @@ export function reduction(
       };
     },
     vjp,
+    batch: shiftAxes,
   };
+}
+
+/** The batch rule where no parameter speaks of axes counted from the front. */
+export function sameParams<P>(params: P): P {
+  return params;
+}
+
+/** The batch rule of what runs along an axis. */
+export function shiftAxis({ axis }: { axis: number }): { axis: number } {
+  return { axis: axis + 1 };
+}
+
+/** The batch rule of what runs along axes. */
+export function shiftAxes({ axes }: { axes: Shape }): { axes: Shape } {
+  return { axes: axes.map((axis) => axis + 1) };
+}
+
+/** The batch rule of what names the whole shape of its result. */
+export function prependSize(
+  { shape }: { shape: Shape },
+  size: number,
+): { shape: Shape } {
+  return { shape: [size, ...shape] };
 }
 
 /** Checks a dtype; the error says what was expected. */

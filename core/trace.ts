@@ -38,7 +38,9 @@ export function nodeOf(tensor: Tensor): Node {
   invariant(trace, "a node is asked for outside a trace");
   const state = stateOf(tensor);
   if (state.kind === "traced") {
-    if (state.trace === trace) return state.node;
+    let open: Trace | null = trace;
+    while (open && open !== state.trace) open = open.outer;
+    if (open) return state.node;
     throw withCaller(
       new TypeError(
         `Cannot use ${tensor} here: it belongs to a function whose tracing has ended; return it from that function`,

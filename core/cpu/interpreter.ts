@@ -155,12 +155,15 @@ const rules: Rules = {
       out[base[i]! + stride * clamp(index![i]!, last)]! += source![i]!;
     }
   },
-  random: (out, [key, stream]) => {
-    for (let i = 0; i < out.length; i += 2) {
-      const words = threefry2x32([key![0]!, key![1]!], [i / 2, stream![0]!]);
-      out[i] = words[0];
-      if (i + 1 < out.length) out[i + 1] = words[1];
-    }
+  random: (out, [key, stream], _, { shape }) => {
+    const size = sizeOf(shape);
+    stream!.forEach((stream, batch) => {
+      const words: [number, number] = [key![2 * batch]!, key![2 * batch + 1]!];
+      for (let i = 0; i < size; i++) {
+        const both = threefry2x32(words, [i >>> 1, stream]);
+        out[batch * size + i] = both[i % 2]!;
+      }
+    });
   },
   matmul: (out, [a, b], { shape, inputs: [left] }) => {
     const k = left!.shape.at(-1)!, n = shape.at(-1)!, m = shape.at(-2)!;

@@ -9,6 +9,7 @@
 import { invariant } from "../errors.ts";
 import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
+import { stridesOf } from "../shape.ts";
 import { mapViews } from "./expression.ts";
 import type { Grouping } from "./group.ts";
 import type { Expr, Matrix, ScalarOp } from "./kernel.ts";
@@ -115,18 +116,21 @@ function gathered(state: InlineState, build: Build, node: Node): Expr {
   };
 }
 
-function random(state: InlineState, { shape, inputs }: Node): Expr {
+function random(state: InlineState, { shape, inputs, params }: Node): Expr {
   const [key, stream] = inputs.map((x) => strided(state, x));
+  const { shape: drawn } = params as Params["random"];
+  const rank = shape.length - drawn.length;
   const dtype = "u32";
-  const strides = shape.map(() => 0);
-  const at = ({ buffer }: Matrix, offset: number): Expr => {
+  const at = ({ buffer, view }: Matrix, offset: number): Expr => {
+    const strides = shape.map((_, i) => i < rank ? view.strides[i]! : 0);
     return { kind: "load", buffer, view: { offset, strides }, dtype };
   };
-  const second = key!.view.offset + key!.view.strides[0]!;
+  const { offset, strides } = key!.view;
+  const index = [...new Array<number>(rank).fill(0), ...stridesOf(drawn)];
   const args: Expr[] = [
-    at(key!, key!.view.offset),
-    at(key!, second),
-    { kind: "index", view: contiguous(shape), dtype },
+    at(key!, offset),
+    at(key!, offset + strides[rank]!),
+    { kind: "index", view: { offset: 0, strides: index }, dtype },
     at(stream!, stream!.view.offset),
   ];
   return { kind: "call", op: "threefry", args, dtype };

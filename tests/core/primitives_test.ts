@@ -6,7 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { Tensor } from "cotan";
+import { jvp, type Tensor, vmap, zeros } from "cotan";
 import { checkGrads } from "cotan/testing";
 import {
   createRuntime,
@@ -17,8 +17,10 @@ import {
 import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
 import type { OpName } from "../../core/node.ts";
 import { ops } from "../../core/ops.ts";
+import { threefry2x32 } from "../../core/threefry.ts";
 import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { stacked } from "../support/batches.ts";
 import { createPlanBackend } from "../support/plan_interpreter.ts";
 import { applyOp, opNames, pullback, upload } from "../support/primitives.ts";
 import { check } from "../support/runs.ts";
@@ -111,6 +113,86 @@ inFloat64(
       differentiable,
       isFloat,
     ),
+);
+
+inFloat64(
+  "a tangent of every primitive has the inner product with a cotangent that is known from the pullback",
+  (t) =>
+    eachPrimitive(
+      t,
+      8,
+      async (op, sample, seed) => {
+        const inputs = sample.inputs.map(upload);
+        const isFloat = inputs.map(({ dtype }) => dtype === "f32");
+        const primals = inputs.filter((_, i) => isFloat[i]);
+        const tangents = primals.map(({ shape }, i) =>
+          upload(fill(shape, "f32", seed + i))
+        );
+        const ct = upload(fill(sample.type.shape, "f32", seed - 1));
+        const f = (...floats: Tensor[]): Tensor => {
+          const rest = [...floats];
+          const all = inputs.map((x, i) => isFloat[i] ? rest.shift()! : x);
+          return applyOp(op, all, sample.params);
+        };
+        const { out, tangent } = jvp(f, primals, tangents);
+        await assertClose(out, f(...primals), { rtol: 0, atol: 0 });
+        const products = pullback(op, inputs, sample, ct)
+          .map((g, i) => g.mul(tangents[i]!).sum());
+        const back = products.reduce((a, b) => a.add(b));
+        const bound = ct.mul(tangent).abs().sum();
+        const atol = 1e-12 * (1 + await bound.item());
+        await assertClose(ct.mul(tangent).sum(), back, { rtol: 1e-12, atol });
+      },
+      differentiable,
+      isFloat,
+    ),
+);
+
+inFloat64(
+  "vmap of every primitive is a loop over examples, whichever operands are mapped and along which axes",
+  (t) =>
+    eachPrimitive(t, 10, async (op, { inputs, params, type }, seed) => {
+      const choose = (i: number, count: number): number =>
+        threefry2x32([seed, i], [0, 0])[0] % count;
+      for (let subset = 0; subset < 2 ** inputs.length; subset++) {
+        const size = [0, 1, 2, 3][choose(subset, 4)]!;
+        const examples = inputs.map((x, i) =>
+          Array.from({ length: size }, (_, n) =>
+            upload(n === 0 ? x : fill(x.shape, x.dtype, seed + 8 * i + n)))
+        );
+        const inAxes = inputs.map(({ shape }, i) =>
+          subset >> i & 1 ? choose(8 + i, shape.length + 1) : null
+        );
+        const outAxis = choose(16, type.shape.length + 1);
+        // One more argument is always mapped, so that no other need be.
+        const batched = vmap(
+          (_: Tensor, ...xs: Tensor[]) =>
+            applyOp(op, xs, params),
+          { inAxes: [0, ...inAxes], outAxis },
+        );
+        const out = batched(
+          zeros([size]),
+          ...inputs.map((x, i) =>
+            inAxes[i] === null
+              ? upload(x)
+              : stacked(examples[i]!, x, inAxes[i]!)
+          ),
+        );
+        const loop = Array.from({ length: size }, (_, n) =>
+          applyOp(
+            op,
+            inputs.map((x, i) =>
+              inAxes[i] === null ? upload(x) : examples[i]![n]!
+            ),
+            params,
+          ));
+        await assertClose(out, stacked(loop, type, outAxis), {
+          rtol: 1e-12,
+          atol: 1e-12,
+          what: `${op} of axes ${inAxes}`,
+        });
+      }
+    }),
 );
 
 Deno.test("no gradient flows through stopGradient", async (t) => {
