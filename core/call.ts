@@ -6,6 +6,7 @@
  * @module
  */
 
+import { currentTrace, withTrace } from "./context.ts";
 import { substitute, toposort } from "./graph.ts";
 import type { Graph, Node, Pullback } from "./node.ts";
 import { bind, input, ops, part } from "./ops.ts";
@@ -53,6 +54,11 @@ export function close(
   };
 }
 
+/** Calls `f` in a trace of its own: what stands for an operand must not leave it. */
+export function inside<R>(f: () => R): R {
+  return withTrace(f, currentTrace());
+}
+
 /** What a call was made with. */
 export interface Called<A, R> {
   /** The function as a graph. */
@@ -72,9 +78,12 @@ export function call<A extends readonly tree.Tree[], R extends tree.Tree>(
   return evaluate(() => {
     const operands = tree.leaves(args).map(({ leaf }) => nodeOf(leaf));
     const inputs = operands.map(input);
-    const inner = tree.fromLeaves(args, inputs.map(traced));
-    const out = f(...inner);
-    const outputs = tree.leaves(out).map(({ leaf }) => nodeOf(leaf));
+    const { inner, out, outputs } = inside(() => {
+      const inner = tree.fromLeaves(args, inputs.map(traced));
+      const out = f(...inner);
+      const outputs = tree.leaves(out).map(({ leaf }) => nodeOf(leaf));
+      return { inner, out, outputs };
+    });
     const { body, constants } = close(inputs, outputs);
     const rule = pullback({ body, args: inner, out });
     const tuple = bind("call", [...operands, ...constants], {

@@ -370,15 +370,21 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     batch: sameParams,
   },
 
-  // Sub-graphs. A tuple has no type of its own; its parameters know how to differentiate it.
-  call: { kind: "tuple", type: () => tuple, vjp: null },
-  scan: { kind: "tuple", type: () => tuple, vjp: null },
+  // Sub-graphs. A tuple has no type of its own; its parameters know how to differentiate it, core/batch.ts how to batch it.
+  call: { kind: "tuple", type: () => tuple, vjp: null, batch: null },
+  scan: { kind: "tuple", type: () => tuple, vjp: null, batch: null },
   part: {
     kind: "tuple",
     type: (_, { shape, dtype }) => ({ shape, dtype }),
     vjp: null,
+    batch: (params, n) => ({ ...params, shape: [n, ...params.shape] }),
   },
-  after: { kind: "move", type: ([x]) => x!, vjp: (ct) => [ct, null] },
+  after: {
+    kind: "move",
+    type: ([x]) => x!,
+    vjp: (ct) => [ct, null],
+    batch: sameParams,
+  },
 };
 
 /** What stands for the type of a tuple. */

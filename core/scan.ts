@@ -8,7 +8,7 @@
 
 import { isFloat } from "./dtype.ts";
 import { DTypeError, ShapeError, TreeError } from "./errors.ts";
-import { close } from "./call.ts";
+import { close, inside } from "./call.ts";
 import { backward } from "./grad.ts";
 import { splice, toposort } from "./graph.ts";
 import type { Node, Pullback, ScanParams } from "./node.ts";
@@ -75,17 +75,18 @@ export function scan<
       init,
       over,
       { length, reverse, axis: 0 },
-      (inner, slices) => {
-        const next = f(
-          tree.fromLeaves(carry, inner.map(traced)),
-          tree.fromLeaves(xs, slices.map(traced)),
-        );
-        y = next.y;
-        return {
-          carry: nodesLike(next.carry, carry),
-          ys: tree.leaves(y).map(({ leaf }) => nodeOf(leaf)),
-        };
-      },
+      (inner, slices) =>
+        inside(() => {
+          const next = f(
+            tree.fromLeaves(carry, inner.map(traced)),
+            tree.fromLeaves(xs, slices.map(traced)),
+          );
+          y = next.y;
+          return {
+            carry: nodesLike(next.carry, carry),
+            ys: tree.leaves(y).map(({ leaf }) => nodeOf(leaf)),
+          };
+        }),
     );
     return {
       carry: tree.fromLeaves(carry, results.carry.map(traced)),

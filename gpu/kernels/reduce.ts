@@ -48,7 +48,7 @@ export function reduceProgram(
   const result = new Block(
     shader,
     { index: at, lanes: resultLanes, acc: "total" },
-    "u",
+    "v",
   );
   result.store(outputs);
 
