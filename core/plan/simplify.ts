@@ -148,8 +148,10 @@ function reduce(node: Node, alone: boolean): Node {
       if (sameShape(x!.shape, node.shape) && node.op === "slice") return x!;
       return a != null ? fill(node, a) : node;
     case "gather":
-    case "after":
       return a != null ? fill(node, a) : node;
+    case "after":
+      // A number is always there.
+      return b != null ? x! : a != null ? fill(node, a) : node;
     case "part": {
       const { index } = node.params as Params["part"];
       const loop = x!.params as Params["scan"];

@@ -17,6 +17,7 @@ import {
   TreeError,
   valueAndGrad,
 } from "cotan";
+import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
 
 /** A function that counts how often it is traced. */
@@ -252,4 +253,15 @@ inFloat64("disposing of a jitted function frees its programs", () => {
   assertEquals(memory().programs, before + 2 + 2);
   f[Symbol.dispose]();
   assertEquals(memory().programs, before + 2);
+});
+
+eachBackend("a reduction takes a long epilogue", async () => {
+  const long = (x: Tensor) => {
+    let y = x.sum();
+    for (let i = 1; i <= 20; i++) y = y.sin().add(i);
+    return y;
+  };
+  const x = tensor([0.5, -1, 2]);
+  using f = jit(long);
+  await assertClose(f(x), long(x));
 });
