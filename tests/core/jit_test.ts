@@ -255,13 +255,17 @@ inFloat64("disposing of a jitted function frees its programs", () => {
   assertEquals(memory().programs, before + 2);
 });
 
-eachBackend("a reduction takes a long epilogue", async () => {
-  const long = (x: Tensor) => {
-    let y = x.sum();
-    for (let i = 1; i <= 20; i++) y = y.sin().add(i);
-    return y;
-  };
-  const x = tensor([0.5, -1, 2]);
-  using f = jit(long);
-  await assertClose(f(x), long(x));
-});
+eachBackend(
+  "a reduction takes a long epilogue with an index in it",
+  async () => {
+    const long = (x: Tensor, table: Tensor, ids: Tensor) => {
+      let y = x.sum({ axis: 1 });
+      for (let i = 1; i <= 40; i++) y = y.sin().add(i);
+      return y.add(table.take(ids));
+    };
+    const x = tensor([[0.5, -1], [2, 1]]), table = tensor([1, 2, 3]);
+    const ids = tensor([2, 0], { dtype: "i32" });
+    using f = jit(long);
+    await assertClose(f(x, table, ids), long(x, table, ids));
+  },
+);
