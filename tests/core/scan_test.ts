@@ -27,6 +27,7 @@ import {
   tree,
   TreeError,
   valueAndGrad,
+  vmap,
   zeros,
 } from "cotan";
 import { checkGrads } from "cotan/testing";
@@ -38,6 +39,7 @@ import {
 import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
 import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { loop } from "../support/batches.ts";
 import { build, type Program, programs } from "../support/graphs.ts";
 import { checkPlan } from "../support/plan_checks.ts";
 import { createPlanBackend } from "../support/plan_interpreter.ts";
@@ -352,6 +354,41 @@ inFloat64("what nobody reads of a loop is not computed", () => {
   assert(kernels.every(({ kind }) => kind !== "matmul"));
   assert(kernels.length <= 8, `${kernels.length} kernels`);
 });
+
+eachBackend(
+  "a batch of loops is a loop over examples, and so are its gradients",
+  async () => {
+    const loss = (w: Tensor, xs: Tensor) => {
+      const step = ({ h, n }: { h: Tensor; n: Tensor }, x: Tensor) => ({
+        carry: { h: h.matmul(w).add(x).tanh(), n: n.add(1) },
+        y: { h: h.mul(x), late: n.gt(1) },
+      });
+      const init = { h: zeros([1, 3]), n: zeros([], { dtype: "i32" }) };
+      const { carry, ys } = scan(step, init, xs, { reverse: true });
+      const late = ys.late.cast("f32").reshape([4, 1, 1]);
+      return ys.h.mul(late).sum().add(carry.h.square().sum());
+    };
+    const w = random.normal(random.key(0), [3, 3]);
+    const xs = random.normal(random.key(1), [2, 4, 1, 3]);
+    const inAxes = [null, 0];
+    type F = typeof loss;
+    const of = (batched: (f: F) => F) => (w: Tensor, xs: Tensor) => [
+      batched(loss)(w, xs),
+      batched(grad(loss))(w, xs),
+      grad((w: Tensor) => batched(loss)(w, xs).square().sum())(w),
+      grad((w: Tensor) => batched(grad(loss))(w, xs).square().sum())(w),
+      vmap((xs: Tensor) => batched(loss)(w, xs))(stack([xs, xs.sin()])),
+    ];
+    const expected = of((f) => loop(f, 2, inAxes))(w, xs);
+    using compiled = jit(of((f) => vmap(f, { inAxes })));
+    for (const [i, actual] of compiled(w, xs).entries()) {
+      await assertClose(actual, expected[i]!, {
+        terms: 100,
+        what: `case ${i}`,
+      });
+    }
+  },
+);
 
 /** A random program as the step of a loop: results, kept small, take the places of carries of their shapes. */
 function loopOf(
