@@ -25,26 +25,24 @@ export function schedule(graph: Graph, roots: ReadonlySet<Node>): Node[] {
   const readers = invert(needs, "reads"), waiters = invert(needs, "waits");
   const outputs = new Set(graph.outputs);
   const done = new Set<Node>();
+  const left = new Map(
+    [...needs].map(([root, { waits }]) => [root, waits.size]),
+  );
   const pending = (value: Node): Node[] =>
-    readers.get(value)?.filter((user) => !done.has(user)) ?? [];
-  const room = (values: Iterable<Node>): number => {
-    let sum = 0;
-    for (const value of values) {
-      if (!outputs.has(value)) sum += sizeOf(value.shape);
-    }
-    return sum;
-  };
+    readers.get(value)!.filter((user) => !done.has(user));
+  const room = (values: readonly Node[]): number =>
+    values.reduce(
+      (sum, x) => outputs.has(x) ? sum : sum + sizeOf(x.shape),
+      0,
+    );
   /** The last users of a value, where they can come now and free as much room as they take. */
   const lastUsers = (value: Node): Node[] => {
     const users = pending(value);
-    const canRun = users.every((user) =>
-      isSubset(needs.get(user)!.waits, done)
-    );
-    if (!canRun) return [];
+    if (users.some((user) => left.get(user)! > 0)) return [];
     const together = new Set(users);
-    const freed = new Set(
-      users.flatMap((user) => [...needs.get(user)!.reads])
-        .filter((x) => isSubset(pending(x), together)),
+    const read = new Set(users.flatMap((user) => [...needs.get(user)!.reads]));
+    const freed = [...read].filter((x) =>
+      pending(x).every((user) => together.has(user))
     );
     return room(users) <= room(freed) ? users : [];
   };
@@ -53,21 +51,16 @@ export function schedule(graph: Graph, roots: ReadonlySet<Node>): Node[] {
     for (const next of queue) {
       if (done.has(next)) continue;
       done.add(next);
-      const { reads } = needs.get(next)!;
-      const near = waiters.get(next)?.flatMap((user) => [
-        ...needs.get(user)!.reads,
-      ]) ?? [];
-      for (const value of new Set([next, ...reads, ...near])) {
-        if (done.has(value)) queue.push(...lastUsers(value));
+      const values = new Set(needs.get(next)!.reads);
+      for (const user of waiters.get(next) ?? []) {
+        left.set(user, left.get(user)! - 1);
+        if (left.get(user)! > 0) continue;
+        for (const value of needs.get(user)!.reads) values.add(value);
       }
+      for (const value of values) queue.push(...lastUsers(value));
     }
   }
   return [...done];
-}
-
-function isSubset(a: Iterable<Node>, b: ReadonlySet<Node>): boolean {
-  for (const x of a) if (!b.has(x)) return false;
-  return true;
 }
 
 /** What each root needs, in their order; nodes in between are computed inside the kernels that use them. */

@@ -12,9 +12,11 @@ import { bind, part } from "../ops.ts";
 
 /** The same graph without calls. */
 export function inlineCalls(graph: Graph): Graph {
+  const order = toposort(graph.outputs);
+  if (!order.some(({ op }) => op === "part")) return graph;
   const simpler = new Map<Node, Node>();
   const results = new Map<Node, Node[]>();
-  for (const node of toposort(graph.outputs)) {
+  for (const node of order) {
     const inputs = node.inputs.map((x) => simpler.get(x) ?? x);
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
     const own = changed ? { ...node, inputs } : node;
@@ -43,6 +45,7 @@ function withOutputs(graph: Graph, by: ReadonlyMap<Node, Node>): Graph {
 export function pruneLoops(graph: Graph): Graph {
   const order = toposort(graph.outputs);
   const read = partsRead(order);
+  if (read.size === 0) return graph;
   const simpler = new Map<Node, Node>();
   const renumber = new Map<Node, (index: number) => number>();
   for (const node of order) {
