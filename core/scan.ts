@@ -14,7 +14,6 @@ import { splice, toposort } from "./graph.ts";
 import type { Node, Pullback, ScanParams } from "./node.ts";
 import { bind, fill, input, part } from "./ops.ts";
 import { format, sameShape, type Shape, type Type } from "./shape.ts";
-import type { Tensor } from "./tensor.ts";
 import { evaluate, nodeOf, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
