@@ -36,6 +36,8 @@ export interface Executable {
 export interface Limits {
   /** Most buffers of one kernel. */
   readonly buffersPerKernel: number;
+  /** Most buffers of a group of kernels in one launch. */
+  readonly buffersPerLaunch: number;
   /** Most bytes of one buffer or arena page. */
   readonly bytesPerBuffer: number;
   /** Slots and storages start at multiples of this many bytes. */

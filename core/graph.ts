@@ -59,3 +59,15 @@ export function splice(body: Graph, operands: readonly Node[]): Node[] {
     new Map(body.inputs.map((x, i) => [x, operands[i]!])),
   );
 }
+
+/** How many operands, and roots if given, each node is. */
+export function usesOf(
+  order: readonly Node[],
+  roots: readonly Node[] = [],
+): Map<Node, number> {
+  const uses = new Map<Node, number>();
+  const count = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
+  for (const node of order) node.inputs.forEach(count);
+  roots.forEach(count);
+  return uses;
+}

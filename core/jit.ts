@@ -21,7 +21,7 @@ import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
-import { format } from "./shape.ts";
+import { format, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 import { compile, nodeOf, run, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
@@ -114,7 +114,7 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
       graph.inputs.map((_, i) => donated[i] != null),
       runtime.backend.limits,
     );
-    return describePlan(plan);
+    return describePlan(plan, graph.inputs.map(({ shape }) => sizeOf(shape)));
   };
   const dispose = (): void => {
     for (const { executable, runtime, constants } of versions.values()) {

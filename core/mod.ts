@@ -37,12 +37,16 @@ export type { Program, ProgramKernel } from "./plan/describe.ts";
 export { format, type Shape, type Type } from "./shape.ts";
 export {
   type AxisOptions,
+  type ConvOptions,
+  type Index,
   type Methods,
   type NestedArray,
   type Range,
   type ReduceOptions,
+  type SortOptions,
   Tensor,
   type TensorLike,
+  type TopK,
 } from "./tensor.ts";
 export type { Leaf, Selector, Tree } from "./tree.ts";
 export { vmap, type VmapOptions } from "./vmap.ts";

@@ -119,12 +119,13 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     "div",
     (ct, y, [_, b]) => [div(ct, b!), neg(div(mul(ct, y), b!))],
   ),
-  // d/da a^b = b·a^(b-1); d/db a^b = a^b·log a, and 0 where a is 0
+  // d/da a^b = b·a^(b-1), and 0 where b is 0; d/db a^b = a^b·log a, and 0 where a is 0
   pow: float("pow", (ct, y, [a, b]) => {
     const zero = fillLike(a!, 0);
     const logA = select(eq(a!, zero), zero, log(a!));
+    const slope = mul(b!, pow(a!, sub(b!, fillLike(b!, 1))));
     return [
-      mul(ct, mul(b!, pow(a!, sub(b!, fillLike(b!, 1))))),
+      mul(ct, select(eq(b!, zero), zero, slope)),
       mul(ct, mul(y, logA)),
     ];
   }),

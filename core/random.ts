@@ -25,6 +25,7 @@ import { constant } from "./math/broadcast.ts";
 import { tensor, zeros } from "./math/create.ts";
 import { reshape, slice } from "./math/movement.ts";
 import { argmax } from "./math/reduce.ts";
+import { argsort } from "./math/sort.ts";
 import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
 import type { Tensor, TensorLike } from "./tensor.ts";
 import { apply, evaluate } from "./trace.ts";
@@ -166,4 +167,21 @@ export function categorical(key: Tensor, logits: Tensor): Tensor {
     const u = maximum(uniform(key, logits.shape), 2 ** -25);
     return argmax(sub(logits, log(neg(log(u)))));
   });
+}
+
+/**
+ * The numbers from 0 to n - 1 in random order, i32[n].
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random } from "cotan";
+ *
+ * const order = random.permutation(random.key(1), 5);
+ * assertEquals(await order.sort().toArray(), [0, 1, 2, 3, 4]);
+ * ```
+ */
+export function permutation(key: Tensor, n: number): Tensor {
+  // Of equal bits, one pair in 2^32, the first goes first.
+  return evaluate(() => argsort(bits(key, [n])));
 }

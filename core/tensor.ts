@@ -33,10 +33,39 @@ export interface AxisOptions {
   readonly axis?: number;
 }
 
-/** A range of `slice`: start, stop, and step; null takes the whole axis. */
+/** A range of `slice`: start, stop, and step; a null start or stop is the end of the axis, null takes all of it. */
 export type Range =
-  | readonly [start: number, stop: number, step?: number]
+  | readonly [start: number | null, stop: number | null, step?: number]
   | null;
+
+/** What `index` takes of an axis: one element, a range, all of it (null), or the elements of an i32 tensor. */
+export type Index = number | Range | Tensor;
+
+/** Which axis is sorted, and which way. */
+export interface SortOptions extends AxisOptions {
+  /** Largest first; smallest first when absent. */
+  readonly descending?: boolean;
+}
+
+/** The largest elements along an axis. */
+export interface TopK {
+  /** The elements, largest first. */
+  readonly values: Tensor;
+  /** Where they stand along the axis, i32. */
+  readonly indices: Tensor;
+}
+
+/** How a kernel goes over a tensor; one number for all axes, or one for each. */
+export interface ConvOptions {
+  /** Distance of neighbouring results; 1 when absent. */
+  readonly stride?: number | readonly number[];
+  /** Zeros on both sides; "same" for a result as large as the tensor, but for the stride. None when absent. */
+  readonly padding?: number | readonly number[] | "same" | "valid";
+  /** Distance of the elements that neighbours in the kernel meet; 1 when absent. */
+  readonly dilation?: number | readonly number[];
+  /** Number of groups of channels, each with its own part of the weight; 1 when absent. */
+  readonly groups?: number;
+}
 
 /** The operations as methods; each is the free function of its name with the tensor as first argument. */
 export interface Methods {
@@ -140,6 +169,10 @@ export interface Methods {
   or(y: Tensor): Tensor;
   /** Sum over axes. */
   sum(options?: ReduceOptions): Tensor;
+  /** Product over axes. */
+  prod(options?: ReduceOptions): Tensor;
+  /** Sums up to each element along an axis. */
+  cumsum(options?: AxisOptions): Tensor;
   /** Mean over axes. */
   mean(options?: ReduceOptions): Tensor;
   /** Largest over axes. */
@@ -185,12 +218,24 @@ export interface Methods {
   ): Tensor;
   /** Cut into pieces along an axis. */
   split(sizes: Shape, options?: AxisOptions): Tensor[];
+  /** Elements, ranges and picks of the leading axes, as in NumPy. */
+  index(at: readonly Index[]): Tensor;
   /** Slices picked along an axis, as numpy.take. */
   take(index: Tensor, options?: AxisOptions): Tensor;
   /** Elements picked along an axis, as torch.gather. */
   gather(index: Tensor, options?: AxisOptions): Tensor;
   /** Elements added where an index points, as torch.scatter_add. */
   scatterAdd(index: Tensor, source: Tensor, options?: AxisOptions): Tensor;
+  /** One-hot vectors along a new last axis, f32. */
+  oneHot(classes: number): Tensor;
+  /** Indices that sort along an axis, i32. */
+  argsort(options?: SortOptions): Tensor;
+  /** In order along an axis. */
+  sort(options?: SortOptions): Tensor;
+  /** The k largest along an axis. */
+  topK(k: number, options?: AxisOptions): TopK;
+  /** Convolution over one or two axes. */
+  conv(weight: Tensor, options?: ConvOptions): Tensor;
   /** Matrix product by NumPy's rules. */
   matmul(y: Tensor): Tensor;
   /** Inner product of vectors. */

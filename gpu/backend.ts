@@ -43,6 +43,7 @@ export class WebGpuBackend implements Backend {
     this.adapter = description;
     this.limits = {
       buffersPerKernel: 8,
+      buffersPerLaunch: 8,
       bytesPerBuffer: gpu.limits.maxStorageBufferBindingSize,
       alignment,
     };

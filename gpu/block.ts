@@ -25,13 +25,21 @@ export interface Point {
   readonly index: readonly string[];
   /** The axis of which the block takes four neighbours at once, and whose index counts such groups; or null. */
   readonly lanes: number | null;
-  /** The name of what a reduction has computed. */
-  readonly acc?: string;
+  /** The names of what reductions have computed, by number. */
+  readonly accs?: readonly string[];
+}
+
+/** What stands before the loop that a block is in. */
+export interface Before {
+  /** Where values that the loop does not change are computed. */
+  readonly block: Block;
+  /** Which those are. */
+  readonly isFixed: (expr: Expr) => boolean;
 }
 
 /** Statements that evaluate expressions at one point of a loop, or at four neighbours along an axis. */
 export class Block {
-  readonly #lines: string[] = [];
+  #lines: string[] = [];
   readonly #values = new Map<Expr, string>();
   readonly #names = new Map<string, string>();
   readonly #width: Width;
@@ -41,26 +49,39 @@ export class Block {
     readonly shader: Shader,
     readonly point: Point,
     readonly prefix = "t",
+    readonly before: Before | null = null,
   ) {
     this.#width = point.lanes === null ? 1 : 4;
   }
 
-  /** The statements so far. */
-  toString(): string {
-    return this.#lines.join("\n");
+  /** The statements since the last time. */
+  take(): string {
+    const text = this.#lines.join("\n");
+    this.#lines = [];
+    return text;
   }
 
   /** Evaluates an expression: its name. */
   value(expr: Expr): string {
     let name = this.#values.get(expr);
     if (name === undefined) {
-      const text = this.#text(expr);
-      name = expr.kind === "const" || expr.kind === "acc"
-        ? text
-        : this.#let(text);
+      name = expr.kind === "const"
+        ? this.#text(expr)
+        : this.before?.isFixed(expr)
+        ? this.#spread(this.before.block, expr)
+        : expr.kind === "acc"
+        ? this.#text(expr)
+        : this.#let(this.#text(expr));
       this.#values.set(expr, name);
     }
     return name;
+  }
+
+  /** The value of another block, which may be one for all four neighbours. */
+  #spread(block: Block, expr: Expr): string {
+    const name = block.value(expr);
+    if (block.#width === this.#width) return name;
+    return this.#let(`${this.#type(expr.dtype)}(${name})`);
   }
 
   /** Evaluates outputs, then stores them: one may be loaded from where another goes. */
@@ -199,7 +220,7 @@ export class Block {
         return this.#convert(signed, "i32", expr.dtype);
       }
       case "acc":
-        return this.point.acc ?? "";
+        return this.point.accs?.[expr.index] ?? "";
       case "cast":
         return this.#convert(this.value(expr.arg), expr.arg.dtype, expr.dtype);
       case "call":

@@ -187,7 +187,9 @@ function scratchBytes(dispatches: readonly Dispatch[]): number {
   return Math.max(
     0,
     ...places.map((place) =>
-      place.kind === "arena" && place.page === scratchPage ? place.bytes : 0
+      place.kind === "arena" && place.page === scratchPage
+        ? place.offset + place.bytes
+        : 0
     ),
   );
 }

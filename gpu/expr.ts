@@ -1,62 +1,19 @@
 /**
- * Walks and rewrites of kernel expressions.
+ * What kernels read and write, and which expressions do not change along a loop.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
+import { exprsOf, outputsOf, visitExpr } from "../core/plan/expression.ts";
 import {
   type Expr,
   operandsOf,
   type Output,
+  type SimpleKernel,
   type View,
 } from "../core/plan/kernel.ts";
-
-/** Calls `visit` once on each distinct subexpression, operands first. */
-export function walk(
-  roots: readonly Expr[],
-  visit: (expr: Expr) => void,
-): void {
-  const seen = new Set<Expr>();
-  const enter = (expr: Expr): void => {
-    if (seen.has(expr)) return;
-    seen.add(expr);
-    operandsOf(expr).forEach(enter);
-    visit(expr);
-  };
-  roots.forEach(enter);
-}
-
-/** A function that replaces subexpressions, operands first; what was shared stays shared. */
-export function rewriter(replace: (expr: Expr) => Expr): (expr: Expr) => Expr {
-  const done = new Map<Expr, Expr>();
-  const rewrite = (expr: Expr): Expr => {
-    let result = done.get(expr);
-    if (!result) {
-      result = replace(withOperands(expr, rewrite));
-      done.set(expr, result);
-    }
-    return result;
-  };
-  return rewrite;
-}
-
-/** A function that replaces the views of an expression. */
-export function viewRewriter(f: (view: View) => View): (expr: Expr) => Expr {
-  return rewriter((expr) =>
-    "view" in expr ? { ...expr, view: f(expr.view) } : expr
-  );
-}
-
-/** All views of some expressions. */
-export function viewsOf(roots: readonly Expr[]): View[] {
-  const views: View[] = [];
-  walk(roots, (expr) => {
-    if ("view" in expr) views.push(expr.view);
-  });
-  return views;
-}
 
 /** An access to a buffer. */
 export interface Access {
@@ -69,12 +26,15 @@ export interface Access {
 /** All loads of some expressions. */
 export function loadsOf(roots: readonly Expr[]): Access[] {
   const loads: Access[] = [];
-  walk(roots, (expr) => {
-    if (expr.kind === "load") loads.push(expr);
-    if (expr.kind === "gather") {
-      loads.push({ buffer: expr.buffer, view: null });
-    }
-  });
+  const seen = new Set<Expr>();
+  for (const root of roots) {
+    visitExpr(root, (expr) => {
+      if (expr.kind === "load") loads.push(expr);
+      if (expr.kind === "gather") {
+        loads.push({ buffer: expr.buffer, view: null });
+      }
+    }, seen);
+  }
   return loads;
 }
 
@@ -83,15 +43,42 @@ export function accessesOf(outputs: readonly Output[]): Access[] {
   return [...outputs, ...loadsOf(outputs.map(({ expr }) => expr))];
 }
 
-function withOperands(expr: Expr, f: (expr: Expr) => Expr): Expr {
-  switch (expr.kind) {
-    case "call":
-      return { ...expr, args: expr.args.map(f) };
-    case "cast":
-      return { ...expr, arg: f(expr.arg) };
-    case "gather":
-      return { ...expr, index: f(expr.index) };
-    default:
-      return expr;
-  }
+/** Buffers that a kernel stores to. */
+export function storesOf(kernel: SimpleKernel): number[] {
+  return kernel.kind === "scatter"
+    ? [kernel.buffer]
+    : outputsOf(kernel).map(({ buffer }) => buffer);
+}
+
+/** Buffers that a kernel reads or stores to. */
+export function buffersOf(kernel: SimpleKernel): Set<number> {
+  const loads = loadsOf(exprsOf(kernel)).map(({ buffer }) => buffer);
+  const operands = kernel.kind === "matmul"
+    ? [kernel.a.buffer, kernel.b.buffer]
+    : [];
+  return new Set([...storesOf(kernel), ...loads, ...operands]);
+}
+
+/**
+ * A function that tells whether an expression is the same at all points of the axes from `first` on, where the buffers
+ * in `stored` may change meanwhile.
+ */
+export function fixedFrom(
+  first: number,
+  stored: ReadonlySet<number>,
+): (expr: Expr) => boolean {
+  const known = new Map<Expr, boolean>();
+  const isFixed = (expr: Expr): boolean => {
+    let fixed = known.get(expr);
+    if (fixed === undefined) {
+      fixed = !("view" in expr && expr.view.strides.some(moves)) &&
+        !("buffer" in expr && stored.has(expr.buffer)) &&
+        operandsOf(expr).every(isFixed);
+      known.set(expr, fixed);
+    }
+    return fixed;
+  };
+  const moves = (stride: number, axis: number): boolean =>
+    axis >= first && stride !== 0;
+  return isFixed;
 }

@@ -7,15 +7,16 @@
  */
 
 import type { DType } from "../core/dtype.ts";
-import type { Kernel, Place, Step } from "../core/plan/kernel.ts";
+import type { Kernel, Place, SimpleKernel, Step } from "../core/plan/kernel.ts";
 import { sizeOf } from "../core/shape.ts";
-import { mapProgram } from "./kernels/map.ts";
-import { matmulProgram } from "./kernels/matmul.ts";
-import { reduceProgram } from "./kernels/reduce.ts";
-import { scatterProgram } from "./kernels/scatter.ts";
+import { buffersOf, storesOf } from "./expr.ts";
+import { mapSection, mapVectors } from "./kernels/map.ts";
+import { matmulSection, matmulVectors } from "./kernels/matmul.ts";
+import { reduceSection, reduceVectors } from "./kernels/reduce.ts";
+import { scatterSection } from "./kernels/scatter.ts";
 import type { Schedule } from "./schedule.ts";
+import { dispatchSize, type Program, type Section, Shader } from "./shader.ts";
 import { stages } from "./stages.ts";
-import { dispatchSize, type Program } from "./shader.ts";
 
 /** One dispatch of a program. */
 export interface Dispatch {
@@ -34,50 +35,77 @@ export interface Dispatch {
 /** The dispatches that do the work of a step. */
 export function lower(step: Step, schedule: Schedule): Dispatch[] {
   return stages(step, schedule).map(({ kernel, buffers, dtypes }) => {
+    const parts = partsOf(kernel);
     // Only inputs may be the same storage twice, and only what is read may be bound twice. All else is writable even
     // where it is read, since places of one arena page must be bound in the same way.
     const writable = buffers.map(({ kind }) => kind !== "input");
-    storesOf(kernel).forEach((buffer) => writable[buffer] = true);
-    const program = emit(kernel, dtypes, writable, schedule);
+    parts.flatMap(storesOf).forEach((buffer) => writable[buffer] = true);
+    const program = emit(parts, dtypes, writable, schedule);
     return {
       code: program.code,
       places: program.buffers.map((buffer) => buffers[buffer]!),
       writable: program.buffers.map((buffer) => writable[buffer]!),
       workgroups: dispatchSize(program.workgroups),
-      work: workOf(kernel),
+      work: parts.reduce((sum, part) => sum + workOf(part), 0),
     };
   });
 }
 
+function partsOf(kernel: Kernel): readonly SimpleKernel[] {
+  return kernel.kind === "group" ? kernel.parts : [kernel];
+}
+
+/** The shader of kernels with equally many lanes. */
 function emit(
-  kernel: Kernel,
+  parts: readonly SimpleKernel[],
   dtypes: readonly DType[],
   writable: readonly boolean[],
   schedule: Schedule,
 ): Program {
+  const vectors = new Set(dtypes.keys());
+  for (const part of parts) {
+    const own = vectorsOf(part, schedule);
+    buffersOf(part).forEach((b) => own.has(b) || vectors.delete(b));
+  }
+  const shader = new Shader(dtypes, writable, vectors);
+  return shader.finish(parts.map((part) => section(part, shader, schedule)));
+}
+
+function section(
+  kernel: SimpleKernel,
+  shader: Shader,
+  schedule: Schedule,
+): Section {
   switch (kernel.kind) {
     case "map":
-      return mapProgram(kernel, dtypes, writable, schedule);
+      return mapSection(kernel, shader, schedule);
     case "reduce":
-      return reduceProgram(kernel, dtypes, writable, schedule);
+      return reduceSection(kernel, shader, schedule);
     case "matmul":
-      return matmulProgram(kernel, dtypes, writable, schedule);
+      return matmulSection(kernel, shader, schedule);
     case "scatter":
-      return scatterProgram(kernel, dtypes, writable, schedule);
+      return scatterSection(kernel, shader, schedule);
   }
 }
 
-function storesOf(kernel: Kernel): number[] {
-  return kernel.kind === "scatter"
-    ? [kernel.buffer]
-    : kernel.outputs.map(({ buffer }) => buffer);
+function vectorsOf(kernel: SimpleKernel, schedule: Schedule): Set<number> {
+  switch (kernel.kind) {
+    case "map":
+      return mapVectors(kernel);
+    case "reduce":
+      return reduceVectors(kernel);
+    case "matmul":
+      return matmulVectors(kernel, schedule);
+    case "scatter":
+      return new Set();
+  }
 }
 
-function workOf(kernel: Kernel): number {
+function workOf(kernel: SimpleKernel): number {
   const points = sizeOf(kernel.shape);
   switch (kernel.kind) {
     case "reduce":
-      return points * sizeOf(kernel.over);
+      return points * sizeOf(kernel.over) * kernel.passes.length;
     case "matmul":
       return points * kernel.k;
     default:

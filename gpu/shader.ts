@@ -24,6 +24,16 @@ export interface Program {
   readonly workgroups: number;
 }
 
+/** What the workgroups of one kernel do. */
+export interface Section {
+  /** Number of workgroups. */
+  readonly workgroups: number;
+  /** Invocations of each. */
+  readonly lanes: number;
+  /** Code that sees `group`, the number of the workgroup, and `lane`, the number of the invocation in it. */
+  readonly body: string;
+}
+
 /** The most workgroups on one axis of a dispatch that every device allows. */
 export const maxWorkgroups = 65535;
 
@@ -52,7 +62,7 @@ export class Shader {
     1: new Set<FunctionName>(),
     4: new Set<FunctionName>(),
   };
-  readonly #texts: string[] = [];
+  readonly #texts = new Set<string>();
 
   /** Buffers in `vectors` are declared as arrays of vectors of four. */
   constructor(
@@ -73,16 +83,14 @@ export class Shader {
     return `${name}_${width}`;
   }
 
-  /** Adds a declaration at module scope. */
+  /** Adds a declaration at module scope, once. */
   declare(text: string): void {
-    this.#texts.push(text);
+    this.#texts.add(text);
   }
 
-  /**
-   * The whole program. `body` sees `group`, the number of the workgroup, and `lane`, the number of the invocation
-   * in it.
-   */
-  finish(workgroups: number, lanes: number, body: string): Program {
+  /** The whole program: sections with equally many lanes, whose workgroups follow one another. */
+  finish(sections: readonly Section[]): Program {
+    const workgroups = sections.reduce((sum, s) => sum + s.workgroups, 0);
     const [x, y] = dispatchSize(workgroups);
     invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
     const declarations = this.#bindings.map((buffer, binding) => {
@@ -99,15 +107,30 @@ export class Shader {
       ...functionTexts(this.#functions[1], 1),
       ...functionTexts(this.#functions[4], 4),
       ...this.#texts,
-      `@compute @workgroup_size(${lanes})
+      `@compute @workgroup_size(${sections[0]!.lanes})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
 let group = ${group};`,
       ...(y === 1 ? [] : [`if (group >= ${workgroups}u) { return; }`]),
-      body,
+      chain(sections),
       "}",
     ].join("\n");
     return { code, buffers: this.#bindings, workgroups };
   }
+}
+
+/** Each section for its share of the workgroups. The choice depends on nothing else, so that barriers are allowed. */
+function chain([section, ...rest]: readonly Section[]): string {
+  const { workgroups, body } = section!;
+  if (rest.length === 0) return body;
+  return `if (group < ${workgroups}u) {
+${body}
+} else {
+let after = group - ${workgroups}u;
+{
+let group = after;
+${chain(rest)}
+}
+}`;
 }
 
 /** Numbers of workgroups on the two axes of a dispatch. */

@@ -8,25 +8,25 @@
  */
 
 import type { DType } from "../core/dtype.ts";
+import { coalesce } from "../core/plan/coalesce.ts";
+import { leafMapper, viewMapper } from "../core/plan/expression.ts";
 import type {
   Expr,
+  GroupKernel,
   Kernel,
   MatmulKernel,
   Output,
   Place,
   ReduceKernel,
+  Reduction,
+  SimpleKernel,
   Step,
   View,
 } from "../core/plan/kernel.ts";
 import { sizeOf, stridesOf } from "../core/shape.ts";
-import {
-  type Access,
-  accessesOf,
-  loadsOf,
-  rewriter,
-  viewRewriter,
-} from "./expr.ts";
-import { merge } from "./merge.ts";
+import { alignment, roundUp } from "./buffers.ts";
+import { type Access, accessesOf, loadsOf } from "./expr.ts";
+import { reduceLanes } from "./kernels/reduce.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** The page of the arena that holds partial results between the two kernels of a step. */
@@ -34,10 +34,21 @@ export const scratchPage = -1;
 
 const mostBuffers = 8;
 
-/** The steps that do the work of one. */
+/** The steps that do the work of one; the parts of a group among them have equally many lanes. */
 export function stages(step: Step, schedule: Schedule): Step[] {
-  const kernel = merge(step.kernel);
-  if (sizeOf(kernel.shape) === 0) return [];
+  const { kernel } = step;
+  return kernel.kind === "group"
+    ? groupStages(step, kernel, schedule)
+    : simpleStages(step, kernel, schedule);
+}
+
+function simpleStages(
+  step: Step,
+  simple: SimpleKernel,
+  schedule: Schedule,
+): Step[] {
+  if (sizeOf(simple.shape) === 0) return [];
+  const kernel = coalesce(simple) as SimpleKernel;
   switch (kernel.kind) {
     case "map":
     case "scatter":
@@ -49,18 +60,49 @@ export function stages(step: Step, schedule: Schedule): Step[] {
   }
 }
 
+/** Parts that are one step each run together where they have equally many lanes. */
+function groupStages(
+  step: Step,
+  { kind, parts }: GroupKernel,
+  schedule: Schedule,
+): Step[] {
+  const alone: Step[] = [];
+  const joined = new Map<number, SimpleKernel[]>();
+  for (const part of parts) {
+    const steps = simpleStages(step, part, schedule);
+    const kernel = steps.length === 1 ? steps[0]!.kernel : null;
+    if (kernel?.kind === "map" || kernel?.kind === "reduce") {
+      const lanes = kernel.kind === "map"
+        ? schedule.invocations.workgroup
+        : reduceLanes(kernel, schedule);
+      joined.set(lanes, [...joined.get(lanes) ?? [], kernel]);
+    } else {
+      alone.push(...steps);
+    }
+  }
+  const groups = [...joined.values()].map((parts): Step => ({
+    ...step,
+    kernel: { kind, parts },
+  }));
+  return [...alone, ...groups];
+}
+
 function reduceStages(
   step: Step,
   kernel: ReduceKernel,
   schedule: Schedule["reduce"],
 ): Step[] {
-  const { shape, over, combine, body, outputs } = kernel;
-  if (sizeOf(over) === 0) return [withoutTerms(step, kernel, identity(kernel))];
-
+  const { shape, over, passes, outputs } = kernel;
+  if (sizeOf(over) === 0) {
+    const reductions = passes.flatMap((pass) => pass.reductions);
+    return [withoutTerms(step, kernel, reductions.map(identity))];
+  }
+  const { reductions } = passes[0]!;
+  const loads = loadsOf(reductions.map(({ body }) => body));
   const rank = shape.length;
   const last = rank + over.length - 1;
   const inRows = over.length > 0 &&
-    loadsOf([body]).some(({ view }) => view?.strides[last] === 1);
+    loads.some(({ view }) => view?.strides[last] === 1);
   const lanes = inRows ? schedule.lanes : 1;
   const extent = Math.max(1, ...over);
   const axis = rank + over.indexOf(extent);
@@ -69,8 +111,11 @@ function reduceStages(
     Math.floor(sizeOf(over) / (schedule.piece * lanes)),
     extent,
   );
-  const fits = leavesRoom(loadsOf([body])) && leavesRoom(accessesOf(outputs));
-  if (pieces < 2 || !fits) return [{ ...step, kernel }];
+  const isPlain = passes.length === 1 && passes[0]!.outputs.length === 0 &&
+    reductions.length > 0;
+  const room = mostBuffers - reductions.length;
+  const fits = countOf(loads) <= room && countOf(accessesOf(outputs)) <= room;
+  if (pieces < 2 || !isPlain || !fits) return [{ ...step, kernel }];
 
   // Whole groups of four, so that aligned rows stay aligned.
   const piece = Math.ceil(extent / pieces / 4) * 4;
@@ -79,19 +124,27 @@ function reduceStages(
     offset,
     strides: [strides[axis]! * piece, ...strides],
   });
-  const partial = viewRewriter(cut)(body);
+  const cutViews = viewMapper(cut);
+  const isInside = isBelow(
+    cut({ offset: 0, strides: unit(axis, last + 1) }),
+    extent,
+  );
+  const partial = reductions.map((reduction): Reduction => {
+    const body = cutViews(reduction.body)!;
+    return {
+      ...reduction,
+      body: extent % piece === 0
+        ? body
+        : select(isInside, body, identity(reduction)),
+    };
+  });
   return [
-    toScratch(step, [count, ...shape], body.dtype, {
+    toScratch(step, [count, ...shape], reductions.map(dtypeOf), {
       kind: "reduce",
-      combine,
       over: over.with(axis - rank, piece),
-      body: extent % piece === 0 ? partial : select(
-        isBelow(cut({ offset: 0, strides: unit(axis, last + 1) }), extent),
-        partial,
-        identity(kernel),
-      ),
+      passes: [{ reductions: partial, outputs: [] }],
     }),
-    fromScratch(step, kernel, count, combine, body.dtype),
+    fromScratch(step, kernel, count, reductions),
   ];
 }
 
@@ -119,15 +172,11 @@ function matmulStages(
   const rank = shape.length;
   const [m, n] = [shape[rank - 2]!, shape[rank - 1]!];
   if (k === 0) {
-    return [withoutTerms(step, kernel, {
-      kind: "const",
-      value: 0,
-      dtype: "f32",
-    })];
+    return [withoutTerms(step, kernel, [identity(product)])];
   }
   if (m === 1 || n === 1) {
-    const product = merge(asReduction(kernel)) as ReduceKernel;
-    return reduceStages(step, product, schedule.reduce);
+    const sum = coalesce(asReduction(kernel)) as ReduceKernel;
+    return reduceStages(step, sum, schedule.reduce);
   }
 
   const workgroups = sizeOf(shape.slice(0, -2)) * Math.ceil(m / 32) *
@@ -137,7 +186,7 @@ function matmulStages(
     Math.floor(k / schedule.matmul.piece),
   );
   while (pieces > 1 && k % (4 * pieces) !== 0) pieces--;
-  if (pieces < 2 || !leavesRoom(accessesOf(outputs))) {
+  if (pieces < 2 || countOf(accessesOf(outputs)) >= mostBuffers) {
     return [{ ...step, kernel }];
   }
 
@@ -147,15 +196,21 @@ function matmulStages(
     strides: [strides[axis]! * piece, ...strides],
   });
   return [
-    toScratch(step, [pieces, ...shape], "f32", {
+    toScratch(step, [pieces, ...shape], ["f32"], {
       kind: "matmul",
       k: piece,
       a: { ...a, view: cut(a.view, rank - 1) },
       b: { ...b, view: cut(b.view, rank - 2) },
     }),
-    fromScratch(step, kernel, pieces, "sum", "f32"),
+    fromScratch(step, kernel, pieces, [product]),
   ];
 }
+
+/** What a product accumulates, but for the body. */
+const product: Reduction = {
+  combine: "sum",
+  body: { kind: "const", value: 0, dtype: "f32" },
+};
 
 /** A product with a single row or column as a sum of products. */
 function asReduction(kernel: MatmulKernel): ReduceKernel {
@@ -168,68 +223,69 @@ function asReduction(kernel: MatmulKernel): ReduceKernel {
     dtype: "f32",
   });
   const [left, right] = [a.view.strides, b.view.strides];
-  return {
-    kind: "reduce",
-    shape,
-    over: [k],
-    combine: "sum",
-    body: {
-      kind: "call",
-      op: "mul",
-      args: [
-        load(a.buffer, a.view.offset, [
-          ...left.slice(0, rank - 1),
-          0,
-          left[rank - 1]!,
-        ]),
-        load(b.buffer, b.view.offset, [
-          ...right.slice(0, rank - 2),
-          0,
-          right[rank - 1]!,
-          right[rank - 2]!,
-        ]),
-      ],
-      dtype: "f32",
-    },
-    outputs,
+  const body: Expr = {
+    kind: "call",
+    op: "mul",
+    args: [
+      load(a.buffer, a.view.offset, [
+        ...left.slice(0, rank - 1),
+        0,
+        left[rank - 1]!,
+      ]),
+      load(b.buffer, b.view.offset, [
+        ...right.slice(0, rank - 2),
+        0,
+        right[rank - 1]!,
+        right[rank - 2]!,
+      ]),
+    ],
+    dtype: "f32",
   };
+  const reductions: Reduction[] = [{ combine: "sum", body }];
+  const passes = [{ reductions, outputs: [] }];
+  return { kind: "reduce", shape, over: [k], passes, outputs };
 }
 
-/** A reduction of nothing: a map of its identity. */
+/** Reductions of nothing: a map of their identities. */
 function withoutTerms(
   step: Step,
   { shape, outputs }: ReduceKernel | MatmulKernel,
-  value: Expr,
+  values: readonly Expr[],
 ): Step {
-  const fill = rewriter((expr) => expr.kind === "acc" ? value : expr);
-  const kernel = merge({
+  const fill = leafMapper((e) => e.kind === "acc" ? values[e.index]! : e);
+  const kernel = coalesce({
     kind: "map",
     shape,
-    outputs: outputs.map((output) => ({ ...output, expr: fill(output.expr) })),
+    outputs: outputs.map((o) => ({ ...o, expr: fill(o.expr)! })),
   });
   return { ...step, kernel };
 }
 
-function identity({ combine, body }: ReduceKernel): Expr {
+function identity({ combine, body }: Reduction): Expr {
   const value = combine === "sum" ? 0 : -Infinity;
   return { kind: "const", value, dtype: body.dtype };
+}
+
+function dtypeOf({ body }: Reduction): DType {
+  return body.dtype;
 }
 
 /** The first stage: a kernel whose results over `shape` go to the scratch page. */
 function toScratch(
   step: Step,
   shape: readonly number[],
-  dtype: DType,
+  dtypes: readonly DType[],
   kernel:
     | Omit<ReduceKernel, "shape" | "outputs">
     | Omit<MatmulKernel, "shape" | "outputs">,
 ): Step {
-  const outputs: Output[] = [{
-    buffer: step.buffers.length,
+  const outputs = dtypes.map((dtype, index): Output => ({
+    buffer: step.buffers.length + index,
     view: { offset: 0, strides: stridesOf(shape) },
-    expr: { kind: "acc", dtype },
-  }];
-  return withScratch(step, { ...kernel, shape, outputs }, sizeOf(shape), dtype);
+    expr: { kind: "acc", index, dtype },
+  }));
+  const whole = { ...kernel, shape, outputs };
+  return withScratch(step, whole, sizeOf(shape), dtypes);
 }
 
 /** The second stage: the results on the scratch page combined, and what the whole step stores. */
@@ -237,50 +293,54 @@ function fromScratch(
   step: Step,
   { shape, outputs }: ReduceKernel | MatmulKernel,
   pieces: number,
-  combine: ReduceKernel["combine"],
-  dtype: DType,
+  combined: readonly Reduction[],
 ): Step {
   const size = sizeOf(shape);
-  const body: Expr = {
-    kind: "load",
-    buffer: step.buffers.length,
-    view: { offset: 0, strides: [...stridesOf(shape), size] },
-    dtype,
-  };
-  const kernel = merge({
+  const dtypes = combined.map(dtypeOf);
+  const view = { offset: 0, strides: [...stridesOf(shape), size] };
+  const reductions = combined.map(({ combine }, i): Reduction => ({
+    combine,
+    body: {
+      kind: "load",
+      buffer: step.buffers.length + i,
+      view,
+      dtype: dtypes[i]!,
+    },
+  }));
+  const kernel = coalesce({
     kind: "reduce",
     shape,
     over: [pieces],
-    combine,
-    body,
+    passes: [{ reductions, outputs: [] }],
     outputs,
   });
-  return withScratch(step, kernel, pieces * size, dtype);
+  return withScratch(step, kernel, pieces * size, dtypes);
 }
 
-/** A kernel on the buffers of a step and, after them, the scratch page. */
+/** A kernel on the buffers of a step and, after them, regions of the scratch page. */
 function withScratch(
   step: Step,
   kernel: Kernel,
   elements: number,
-  dtype: DType,
+  dtypes: readonly DType[],
 ): Step {
-  const scratch: Place = {
+  const bytes = 4 * elements;
+  const regions = dtypes.map((_, i): Place => ({
     kind: "arena",
     page: scratchPage,
-    offset: 0,
-    bytes: 4 * elements,
-  };
+    offset: i * roundUp(bytes, alignment),
+    bytes,
+  }));
   return {
     kernel,
-    buffers: [...step.buffers, scratch],
-    dtypes: [...step.dtypes, dtype],
+    buffers: [...step.buffers, ...regions],
+    dtypes: [...step.dtypes, ...dtypes],
   };
 }
 
-/** Whether a kernel with these accesses has a binding left for the scratch page. */
-function leavesRoom(accesses: readonly Access[]): boolean {
-  return new Set(accesses.map(({ buffer }) => buffer)).size < mostBuffers;
+/** How many buffers accesses go to. */
+function countOf(accesses: readonly Access[]): number {
+  return new Set(accesses.map(({ buffer }) => buffer)).size;
 }
 
 function unit(axis: number, rank: number): number[] {

@@ -6,14 +6,20 @@
  * @module
  */
 
-import { mapLeaves, mapViews, viewsOf, visitExpr } from "../plan/expression.ts";
+import {
+  leafMapper,
+  viewMapper,
+  viewsOf,
+  visitExpr,
+} from "../plan/expression.ts";
 import type {
   Expr,
-  Kernel,
   MapKernel,
   MatmulKernel,
   Output,
   ReduceKernel,
+  Reduction,
+  SimpleKernel,
   View,
 } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
@@ -38,41 +44,79 @@ export function arrangeMap(kernel: MapKernel): MapKernel {
   const axes = axesOf(shape);
   const lane = bestAxis(axes, views, outputs.map((o) => o.expr));
   if (lane) moveLast(axes, lane);
-  return overAxes(kernel, lane ? tile(axes, lane, views) : axes);
+  const tiled = lane ? tile(axes, lane, views) : axes;
+  return {
+    kind: "map",
+    shape: tiled.map((a) => a.extent),
+    outputs: outputsOver(outputs, tiled),
+  };
 }
 
 /** A reduction likewise; a map where nothing is left to reduce. */
 export function arrangeReduce(
   kernel: ReduceKernel,
 ): ArrangedReduce | MapKernel {
-  const { shape, over, body, outputs } = kernel;
+  const { shape, over, passes, outputs } = kernel;
   const outer = axesOf(shape);
   const inner = axesOf(over, shape.length);
-  if (sizeOf(over) === 0 || inner.length === 0) {
-    const value = inner.length === 0 && sizeOf(over) > 0
-      ? mapViews(body, (view) => ({
-        offset: view.offset,
-        strides: view.strides.slice(0, shape.length),
-      }))!
-      : identity(kernel);
-    return { kind: "map", shape, outputs: withAcc(outputs, value) };
-  }
+  if (sizeOf(over) === 0 || inner.length === 0) return asMap(kernel);
+  const stores = passes.flatMap((pass) => pass.outputs);
+  const exprs = [
+    ...passes.flatMap((pass) => pass.reductions.map(({ body }) => body)),
+    ...stores.map(({ expr }) => expr),
+  ];
+  const views = [...exprs.flatMap(viewsOf), ...stores.map(({ view }) => view)];
   // Where both fit, lanes along the reduced axis: the rows of a matrix, say, rather than a scattered set of columns.
-  const best = bestAxis([...outer, ...inner], viewsOf(body), [body])!;
+  const best = bestAxis([...outer, ...inner], views, exprs)!;
   moveLast(outer.includes(best) ? outer : inner, best);
   const all = [...outer, ...inner];
+  const inPass = viewMapper((view) => viewOver(view, all));
   return {
-    ...kernel,
-    ...overAxes({ kind: "map", shape, outputs }, outer),
     kind: "reduce",
+    shape: outer.map((a) => a.extent),
     over: inner.map((a) => a.extent),
-    body: mapViews(body, (view) => viewOver(view, all))!,
+    passes: passes.map(({ reductions, outputs }) => ({
+      reductions: reductions.map((r) => ({ ...r, body: inPass(r.body)! })),
+      outputs: outputsOver(outputs, all, inPass),
+    })),
+    outputs: outputsOver(outputs, outer),
     lane: all.indexOf(best),
   };
 }
 
+/** A reduction whose walks have one point or none. */
+function asMap({ shape, over, passes, outputs }: ReduceKernel): MapKernel {
+  const accs: Expr[] = [];
+  const stored = new Map<number, Output>();
+  const here = ({ offset, strides }: View): View => {
+    return { offset, strides: strides.slice(0, shape.length) };
+  };
+  const rewriter = () =>
+    leafMapper((e) => {
+      if (e.kind === "acc") return accs[e.index]!;
+      if (e.kind === "load" && stored.has(e.buffer)) {
+        return stored.get(e.buffer)!.expr;
+      }
+      return "view" in e ? { ...e, view: here(e.view) } : e;
+    });
+  for (const pass of passes) {
+    const rewrite = rewriter();
+    const values = pass.reductions.map((reduction) =>
+      sizeOf(over) === 0 ? identity(reduction) : rewrite(reduction.body)!
+    );
+    const written = pass.outputs.map(({ buffer, view, expr }) => {
+      return { buffer, view: here(view), expr: rewrite(expr)! };
+    });
+    accs.push(...values);
+    if (sizeOf(over) === 0) continue;
+    for (const output of written) stored.set(output.buffer, output);
+  }
+  const last = withAccs(outputs, accs);
+  return { kind: "map", shape, outputs: [...stored.values(), ...last] };
+}
+
 /** A product that is better a reduction or needs none, as such a kernel. */
-export function arrangeMatmul(kernel: MatmulKernel): Kernel {
+export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length - 2;
   const [m, n] = [shape[rank]!, shape[rank + 1]!];
@@ -86,18 +130,21 @@ export function arrangeMatmul(kernel: MatmulKernel): Kernel {
   };
   const args = [load(a, 0), load(b, 1)];
   const body: Expr = { kind: "call", op: "mul", args, dtype: "f32" };
-  return { kind: "reduce", shape, over: [k], combine: "sum", body, outputs };
+  const passes = [{ reductions: [{ combine: "sum", body }], outputs: [] }];
+  return { kind: "reduce", shape, over: [k], passes, outputs } as ReduceKernel;
 }
 
-/** Outputs in which an expression stands for what was accumulated. */
-export function withAcc(outputs: readonly Output[], acc: Expr): Output[] {
-  return outputs.map((output) => ({
-    ...output,
-    expr: mapLeaves(output.expr, (e) => e.kind === "acc" ? acc : e)!,
-  }));
+/** Outputs in which expressions stand for what was accumulated. */
+export function withAccs(
+  outputs: readonly Output[],
+  accs: readonly Expr[],
+): Output[] {
+  const rewrite = leafMapper((e) => e.kind === "acc" ? accs[e.index]! : e);
+  return outputs.map((o) => ({ ...o, expr: rewrite(o.expr)! }));
 }
 
-function identity({ combine, body }: ReduceKernel): Expr {
+/** What a reduction of nothing gives. */
+function identity({ combine, body }: Reduction): Expr {
   const least = { f32: -Infinity, i32: -(2 ** 31), u32: 0, bool: 0 };
   const value = combine === "sum" ? 0 : least[body.dtype];
   return { kind: "const", value, dtype: body.dtype };
@@ -162,16 +209,14 @@ function tile(
   ];
 }
 
-function overAxes(kernel: MapKernel, axes: readonly Axis[]): MapKernel {
-  return {
-    kind: "map",
-    shape: axes.map((a) => a.extent),
-    outputs: kernel.outputs.map(({ buffer, view, expr }) => ({
-      buffer,
-      view: viewOver(view, axes),
-      expr: mapViews(expr, (v) => viewOver(v, axes))!,
-    })),
-  };
+function outputsOver(
+  outputs: readonly Output[],
+  axes: readonly Axis[],
+  rewrite = viewMapper((view) => viewOver(view, axes)),
+): Output[] {
+  return outputs.map(({ buffer, view, expr }) => {
+    return { buffer, view: viewOver(view, axes), expr: rewrite(expr)! };
+  });
 }
 
 function viewOver({ offset, strides }: View, axes: readonly Axis[]): View {

@@ -359,6 +359,7 @@ export function createReferenceBackend(
     precision,
     limits: {
       buffersPerKernel: 64,
+      buffersPerLaunch: Infinity,
       bytesPerBuffer: 2 ** 32,
       alignment: 16,
     },

@@ -7,10 +7,10 @@
  */
 
 import { visitExpr } from "../plan/expression.ts";
-import type { Expr, Kernel, View } from "../plan/kernel.ts";
+import type { Expr, Output, SimpleKernel, View } from "../plan/kernel.ts";
 
 /** The structure of a kernel: its loops, expressions and views, and the numbers of its buffers. */
-export function kernelKey(kernel: Kernel): string {
+export function kernelKey(kernel: SimpleKernel): string {
   const ids = new Map<Expr, number>();
   const parts: string[] = [kernel.kind, kernel.shape.join()];
   const seen = new Set<Expr>();
@@ -21,6 +21,12 @@ export function kernelKey(kernel: Kernel): string {
     }, seen);
     return ids.get(expr)!;
   };
+  const addOutputs = (outputs: readonly Output[]): void => {
+    for (const { buffer, view, expr } of outputs) {
+      const id = add(expr);
+      parts.push(`${buffer}=${id} ${viewKey(view)}`);
+    }
+  };
   if (kernel.kind === "scatter") {
     const { axis, buffer, view, stride, size, index, source } = kernel;
     const roots = [add(index), add(source)];
@@ -28,18 +34,23 @@ export function kernelKey(kernel: Kernel): string {
     return parts.join(";");
   }
   if (kernel.kind === "reduce") {
-    const { over, combine, body } = kernel;
-    parts.push(`${combine} ${over} ${add(body)}`);
+    parts.push(`over ${kernel.over}`);
+    for (const { reductions, outputs } of kernel.passes) {
+      parts.push("pass");
+      for (const { combine, body } of reductions) {
+        const id = add(body);
+        parts.push(`${combine} ${id}`);
+      }
+      addOutputs(outputs);
+    }
+    parts.push("after");
   }
   if (kernel.kind === "matmul") {
     const { k, a, b } = kernel;
     const operands = [a, b].map((x) => `${x.buffer} ${viewKey(x.view)}`);
     parts.push(`${k} ${operands.join(" ")}`);
   }
-  for (const { buffer, view, expr } of kernel.outputs) {
-    const id = add(expr);
-    parts.push(`${buffer}=${id} ${viewKey(view)}`);
-  }
+  addOutputs(kernel.outputs);
   return parts.join(";");
 }
 
@@ -59,7 +70,7 @@ function exprKey(expr: Expr, ids: ReadonlyMap<Expr, number>): string {
     case "index":
       return `${head} ${viewKey(expr.view)}`;
     case "acc":
-      return head;
+      return `${head} ${expr.index}`;
     case "cast":
       return `${head} ${ids.get(expr.arg)}`;
     case "call":

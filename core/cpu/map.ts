@@ -19,33 +19,41 @@ export function emitMap(lanes: Lanes, kernel: MapKernel): void {
   const { shape, outputs } = arrangeMap(kernel);
   const exprs = outputs.map((o) => o.expr);
   const last = shape.length - 1;
-  const nest = new Nest(lanes, last, [{ exprs, within: last }], outputs);
+  const regions = [{ exprs, places: outputs, within: last }];
+  const nest = new Nest(lanes, last, regions);
   const phases = phasesOf(copiesFor(exprs));
-  const store = ({ copies }: { copies: number }) =>
+  const visit = ({ copies }: { copies: number }) =>
     storeAll(nest, outputs, copies);
   nest.enter(() => {
-    if (last < 0) return store({ copies: 1 });
+    if (last < 0) return visit({ copies: 1 });
     nest.loops(
       shape.slice(0, -1),
       0,
-      () => nest.loop(last, 0, shape[last]!, store, phases),
+      () => nest.loop(last, 0, shape[last]!, visit, phases),
     );
   });
 }
 
-/** Computes and stores the outputs at the current point. */
+/** Computes and stores the outputs at the current point in vectors side by side. */
 export function storeAll(
   nest: Nest,
   outputs: readonly Output[],
   copies: number,
 ): void {
   for (let copy = 0; copy < copies; copy++) {
-    nest.isolate(() => {
-      // All values first: outputs may overwrite what others read.
-      const values = outputs.map((o) => nest.value(o.expr, copy));
-      outputs.forEach((o, i) => nest.store(o, values[i]!, o.expr.dtype, copy));
-    });
+    nest.isolate(() => store(nest, outputs, copy));
   }
+}
+
+/** Computes and stores the outputs at the current point in one of the vectors side by side. */
+export function store(
+  nest: Nest,
+  outputs: readonly Output[],
+  copy: number,
+): void {
+  // All values first: outputs may overwrite what others read.
+  const values = outputs.map((o) => nest.value(o.expr, copy));
+  outputs.forEach((o, i) => nest.store(o, values[i]!, o.expr.dtype, copy));
 }
 
 /** How many vectors side by side are worth their code: more for short expressions. */

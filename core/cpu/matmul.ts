@@ -9,9 +9,10 @@
  * @module
  */
 
+import { buffersOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
-import { withAcc } from "./arrange.ts";
+import { withAccs } from "./arrange.ts";
 import type { Block, Bound, FunctionBuilder, Local } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, storeAll } from "./map.ts";
@@ -71,10 +72,8 @@ export function emitMatmul(
 
   const exprs = outputs.map((o) => o.expr);
   const corners = [a, b, c].map((x) => corner(x, rank));
-  const nest = new Nest(lanes, rank + 1, [{ exprs, within: rank + 1 }], [
-    ...outputs,
-    ...corners,
-  ]);
+  const places = [...outputs, ...corners];
+  const nest = new Nest(lanes, rank + 1, [{ exprs, places, within: rank + 1 }]);
 
   nest.enter(() =>
     nest.loops(shape.slice(0, -2), 0, () => {
@@ -189,7 +188,12 @@ function targetOf(
   scratchOffset: number,
 ): { c: Matrix; outputs: MatmulKernel["outputs"]; bytes: number } {
   const [m, n] = shape.slice(-2) as [number, number];
-  const host = outputs.find((o) => o.view.strides.at(-1) === 1);
+  // Sums must not gather where an output still has to read.
+  const read = new Set(outputs.flatMap((o) => [...buffersOf(o.expr)]));
+  const hosts = outputs.filter((o) =>
+    o.view.strides.at(-1) === 1 && !read.has(o.buffer)
+  );
+  const host = hosts.find((o) => o.expr.kind === "acc") ?? hosts[0];
   const inScratch: View = {
     offset: scratchOffset,
     strides: [...shape.slice(0, -2).fill(0), n, 1],
@@ -204,7 +208,7 @@ function targetOf(
   const rest = outputs.filter((o) => o !== host || o.expr.kind !== "acc");
   return {
     c: { buffer: c.buffer, view: c.view },
-    outputs: withAcc(rest, acc),
+    outputs: withAccs(rest, [acc]),
     bytes: host ? 0 : 4 * m * n,
   };
 }

@@ -29,6 +29,8 @@ export function phasesOf(copies: number): Phase[] {
 export interface Region {
   /** The expressions. */
   readonly exprs: readonly Expr[];
+  /** Views that are needed beside those of the expressions. */
+  readonly places: readonly (Place | Gather)[];
   /** The innermost loop around them. */
   readonly within: number;
 }
@@ -50,6 +52,17 @@ interface Facts {
   readonly depth: number;
   /** Whether it differs along the lane axis. */
   readonly varies: boolean;
+  /** How many accumulators must be known. */
+  readonly needs: number;
+}
+
+const CONSTANT: Facts = { depth: -1, varies: false, needs: 0 };
+
+/** A region with every expression in it, operands first. */
+interface StudiedRegion {
+  readonly inside: Set<Expr>;
+  readonly gathers: Gather[];
+  readonly within: number;
 }
 
 /** What has been computed for an expression: the vectors side by side, and the address offset of a gather. */
@@ -62,33 +75,48 @@ interface Computed {
 export class Nest {
   /** Where code goes. */
   readonly lanes: Lanes;
-  /** The values of `acc`, by copy. */
-  accumulators: readonly Vec[] = [];
   #lane: number;
+  #outer: number;
   #pointers: Pointers;
-  #regions: readonly Region[];
+  #regions: readonly StudiedRegion[];
+  /** The region that loops are for; null where they are for all. */
+  #active: StudiedRegion | null = null;
+  /** The values of `acc`, by number and copy. */
+  #accumulators: (readonly Vec[])[] = [];
   #facts = new Map<Expr, Facts>();
-  #gathers: Gather[] = [];
   #scopes: Map<Expr, Computed>[] = [];
 
-  /** A nest whose lane axis is `lane`; `places` are the views that it needs beside those of expressions. */
+  /** A nest whose lane axis is `lane`; accumulators belong to the loop over axis `outer`. */
   constructor(
     lanes: Lanes,
     lane: number,
     regions: readonly Region[],
-    places: readonly (Place | Gather)[],
+    outer = lane,
   ) {
     this.lanes = lanes;
     this.#lane = lane;
+    this.#outer = outer;
     this.#pointers = new Pointers(lanes, lane);
-    this.#regions = regions;
-    for (const { exprs } of regions) {
-      for (const root of exprs) visitExpr(root, (e) => this.#study(e));
-    }
-    for (const place of places) {
-      this.#pointers.add(place);
-      if ("index" in place) this.#gathers.push(place);
-    }
+    this.#regions = regions.map((region) => this.#studied(region));
+  }
+
+  /** Runs `body`, whose loops are for one region only. */
+  during<T>(region: number, body: () => T): T {
+    this.#active = this.#regions[region]!;
+    const result = body();
+    this.#active = null;
+    return result;
+  }
+
+  /** Makes the next accumulators known, and computes what depends on no more than them and the outer loops. */
+  accumulate(values: readonly (readonly Vec[])[]): void {
+    this.#accumulators.push(...values);
+    this.#hoist(this.#outer);
+  }
+
+  /** Forgets the accumulators. */
+  restart(): void {
+    this.#accumulators = [];
   }
 
   /** Emits the nest: `body` opens its loops. Parameter i of the function is the address of buffer i. */
@@ -111,7 +139,7 @@ export class Nest {
     const { code } = this.lanes;
     const known = typeof from === "number" && typeof to === "number";
     if (known && from >= to) return;
-    this.#pointers.along(axis, from, (advance) => {
+    this.#pointers.along(axis, from, this.#active, (advance) => {
       const left = code.local();
       code.push(to).push(from).op(i32.sub).set(left);
       let rest = known ? to - from : Infinity;
@@ -154,7 +182,10 @@ export class Nest {
     if (expr.kind === "const") {
       return constant(this.lanes, expr.value, expr.dtype);
     }
-    if (expr.kind === "acc") return this.accumulators[copy]!;
+    if (expr.kind === "acc") {
+      const vectors = this.#accumulators[expr.index]!;
+      return vectors[copy] ?? vectors[0]!;
+    }
     const slot = this.#factsOf(expr).varies ? copy : 0;
     for (const scope of this.#scopes) {
       const known = scope.get(expr)?.vectors[slot];
@@ -196,18 +227,21 @@ export class Nest {
    * Computes what depends on no loop inside of `axis`; the vectors side by side in an innermost loop come one by one.
    */
   #hoist(axis: number): void {
-    for (const [expr, { depth, varies }] of this.#facts) {
-      if (depth !== axis) continue;
-      const isOutside = this.#regions.some(({ within }) =>
-        within > axis || within === axis && !varies
-      );
-      if (!isOutside) continue;
-      const copies = varies ? this.#pointers.phase.copies : 1;
-      for (let copy = 0; copy < copies; copy++) this.value(expr, copy);
-    }
-    for (const gather of this.#gathers) {
-      const { depth, varies } = this.#factsOf(gather.index);
-      if (depth === axis && !varies) this.#offsetOf(gather);
+    const isHere = ({ depth, needs }: Facts) =>
+      depth === axis && needs <= this.#accumulators.length;
+    const regions = this.#active ? [this.#active] : this.#regions;
+    for (const { inside, gathers, within } of regions) {
+      for (const expr of inside) {
+        const facts = this.#factsOf(expr), { varies } = facts;
+        if (!isHere(facts)) continue;
+        if (within < axis || within === axis && varies) continue;
+        const copies = varies ? this.#pointers.phase.copies : 1;
+        for (let copy = 0; copy < copies; copy++) this.value(expr, copy);
+      }
+      for (const gather of gathers) {
+        const facts = this.#factsOf(gather.index);
+        if (isHere(facts) && !facts.varies) this.#offsetOf(gather);
+      }
     }
   }
 
@@ -277,26 +311,43 @@ export class Nest {
   }
 
   #factsOf(expr: Expr): Facts {
-    return this.#facts.get(expr) ?? { depth: -1, varies: false };
+    return this.#facts.get(expr) ?? CONSTANT;
+  }
+
+  /** Collects the facts and pointers of a region. */
+  #studied({ exprs, places, within }: Region): StudiedRegion {
+    const region: StudiedRegion = { inside: new Set(), gathers: [], within };
+    for (const root of exprs) {
+      visitExpr(root, (e) => this.#study(e, region), region.inside);
+    }
+    for (const place of places) {
+      this.#pointers.add(place, region);
+      if ("index" in place) region.gathers.push(place);
+    }
+    return region;
   }
 
   /** Collects facts, operands first, and pointers. */
-  #study(expr: Expr): void {
+  #study(expr: Expr, region: StudiedRegion): void {
     if (expr.kind === "const") return;
     const facts = operandsOf(expr).map((operand) => this.#factsOf(operand));
-    if (expr.kind === "acc") facts.push({ depth: Infinity, varies: true });
-    if (expr.kind === "gather") this.#gathers.push(expr);
+    if (expr.kind === "acc") {
+      const varies = this.#lane <= this.#outer;
+      facts.push({ depth: this.#outer, varies, needs: expr.index + 1 });
+    }
+    if (expr.kind === "gather") region.gathers.push(expr);
     if ("view" in expr) {
       const { view } = expr;
       const buffer = expr.kind === "index" ? null : expr.buffer;
-      this.#pointers.add({ buffer, view });
+      this.#pointers.add({ buffer, view }, region);
       const varies = (view.strides[this.#lane] ?? 0) !== 0;
       const depth = view.strides.findLastIndex((s) => s !== 0);
-      facts.push({ depth, varies });
+      facts.push({ depth, varies, needs: 0 });
     }
     this.#facts.set(expr, {
       depth: Math.max(-1, ...facts.map((f) => f.depth)),
       varies: facts.some((f) => f.varies),
+      needs: Math.max(0, ...facts.map((f) => f.needs)),
     });
   }
 }

@@ -29,6 +29,7 @@ export interface Phase {
 
 /** A site's address at the current indices; sites that differ in their offsets share it. */
 interface Pointer extends Site {
+  readonly users: Set<unknown>;
   local: Local;
 }
 
@@ -46,9 +47,13 @@ export class Pointers {
     this.#lane = lane;
   }
 
-  /** Adds a site; all must be added before `start`. */
-  add(site: Site): void {
-    if (!this.#find(site)) this.#pointers.push({ ...site, local: -1 });
+  /** Adds a site for a user; all must be added before `start`. */
+  add(site: Site, user: unknown): void {
+    const pointer = this.#find(site);
+    if (pointer) pointer.users.add(user);
+    else {
+      this.#pointers.push({ ...site, users: new Set([user]), local: -1 });
+    }
   }
 
   /** Sets the pointers to index 0 of all axes. */
@@ -63,14 +68,20 @@ export class Pointers {
     }
   }
 
-  /** Runs `body` with copies of the pointers that start at an index of an axis and that `advance` moves along it. */
+  /**
+   * Runs `body` with copies of the pointers of a user, or of all, that start at an index of an axis and that `advance`
+   * moves along it.
+   */
   along(
     axis: number,
     from: Bound,
+    user: unknown,
     body: (advance: (steps: number) => void) => void,
   ): void {
     const { code } = this.#lanes;
-    const moving = this.#pointers.filter((p) => p.view.strides[axis]);
+    const moving = this.#pointers.filter((p) =>
+      p.view.strides[axis] && (user === null || p.users.has(user))
+    );
     const outside = moving.map((p) => p.local);
     const strideOf = ({ buffer, view }: Site) =>
       view.strides[axis]! * (buffer === null ? 1 : 4);

@@ -9,7 +9,8 @@
  * @module
  */
 
-import type { Kernel, Place, Plan } from "../plan/kernel.ts";
+import { leafMapper, mapKernel } from "../plan/expression.ts";
+import type { Place, Plan, SimpleKernel, Step } from "../plan/kernel.ts";
 import { walkSteps } from "../plan/loops.ts";
 import { arrangeMatmul } from "./arrange.ts";
 import { FunctionBuilder, type FunctionCode } from "./assembler.ts";
@@ -53,9 +54,12 @@ export class ProgramCompiler {
 
   /** The module of a plan. */
   compile(plan: Plan): ProgramCode {
-    const calls = plan.steps.map(({ kernel, buffers }) => {
-      return { kernel: this.#kernel(kernel, buffers.length), buffers };
-    });
+    const steps = plan.steps.map((step) =>
+      partsOf(step).map(({ kernel, buffers }) => {
+        return { kernel: this.#kernel(kernel, buffers.length), buffers };
+      })
+    );
+    const calls = steps.flat();
     const usesShared = calls.some(({ kernel }) => kernel.usesShared);
     // Kernels call the shared functions by their numbers, so these come first.
     const functions = usesShared
@@ -63,8 +67,7 @@ export class ProgramCompiler {
       : [];
     const numbers = new Map<CompiledKernel, number>();
     const run = new FunctionBuilder(1);
-    const call = (step: number): void => {
-      const { kernel, buffers } = calls[step]!;
+    const call = ({ kernel, buffers }: typeof calls[number]): void => {
       let number = numbers.get(kernel);
       if (number === undefined) {
         number = functions.push(kernel) - 1;
@@ -73,7 +76,8 @@ export class ProgramCompiler {
       for (const place of buffers) pushAddress(run, place, plan);
       run.get(0).memory(i32.load, 4 * (tableSize(plan) - 1)).call(number);
     };
-    walkSteps(plan, call, (trips, body) => {
+    const step = (index: number) => steps[index]!.forEach(call);
+    walkSteps(plan, step, (trips, body) => {
       const left = run.local();
       run.const(trips).set(left);
       run.doWhile(body, () => run.get(left).const(1).op(i32.sub).tee(left));
@@ -86,7 +90,7 @@ export class ProgramCompiler {
     };
   }
 
-  #kernel(kernel: Kernel, buffers: number): CompiledKernel {
+  #kernel(kernel: SimpleKernel, buffers: number): CompiledKernel {
     const key = `${buffers} ${kernelKey(kernel)}`;
     let compiled = this.#kernels.get(key);
     if (!compiled) {
@@ -103,8 +107,28 @@ export function tableSize(plan: Plan): number {
   return plan.inputs + plan.outputs.length + plan.pages.length + 1;
 }
 
+/** The kernels of a step, each with the buffers that it uses: so numbered, equal parts of groups are equal. */
+function partsOf({ kernel, buffers }: Step): {
+  kernel: SimpleKernel;
+  buffers: readonly Place[];
+}[] {
+  if (kernel.kind !== "group") return [{ kernel, buffers }];
+  return kernel.parts.map((part) => {
+    const used: number[] = [];
+    const buffer = (number: number): number => {
+      const known = used.indexOf(number);
+      return known < 0 ? used.push(number) - 1 : known;
+    };
+    const rename = leafMapper((e) =>
+      "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
+    );
+    const own = mapKernel(part, { buffer, expr: (e) => rename(e)! });
+    return { kernel: own, buffers: used.map((number) => buffers[number]!) };
+  });
+}
+
 function compileKernel(
-  kernel: Kernel,
+  kernel: SimpleKernel,
   buffers: number,
   relaxed: boolean,
 ): CompiledKernel {

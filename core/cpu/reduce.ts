@@ -1,24 +1,32 @@
 /**
  * Reductions as WebAssembly.
  *
- * Lanes lie along the innermost reduced axis, with several accumulators to hide the latency of an addition, or along
- * the innermost outer axis, with an accumulator for each vector of results. A long reduction becomes one over short
- * runs and one over their results: sums lose less to rounding, and columns are summed in the order of memory.
+ * Lanes lie along the innermost reduced axis, with several vectors to hide the latency of an addition, or along the
+ * innermost outer axis, with a vector for each four results. A long reduction of one pass becomes one over short runs
+ * and one over their results: sums lose less to rounding, and columns are summed in the order of memory.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import { mapViews } from "../plan/expression.ts";
-import type { Expr, ReduceKernel, View } from "../plan/kernel.ts";
+import { viewMapper } from "../plan/expression.ts";
+import type {
+  Expr,
+  Output,
+  Pass,
+  ReduceKernel,
+  Reduction,
+  View,
+} from "../plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../shape.ts";
-import { arrangeReduce } from "./arrange.ts";
-import type { Local } from "./assembler.ts";
+import { type ArrangedReduce, arrangeReduce } from "./arrange.ts";
+import type { Bound, Local } from "./assembler.ts";
+import { type Combiner, combinerOf } from "./combiner.ts";
 import type { Lanes, Vec } from "./lanes.ts";
-import { copiesFor, emitMap, storeAll } from "./map.ts";
+import { copiesFor, emitMap, store, storeAll } from "./map.ts";
 import { Nest, phasesOf } from "./nest.ts";
-import { f32x4, i32x4, v128 } from "./opcodes.ts";
+import type { Phase } from "./pointers.ts";
 
 /** Most elements that are combined one after another, by where the lanes lie. */
 const RUN = { along: 1024, across: 32 };
@@ -26,15 +34,8 @@ const RUN = { along: 1024, across: 32 };
 /** Most bytes for results of runs. */
 const MOST_SCRATCH = 2 ** 26;
 
-/** A way to combine, with as many vectors of state as it needs. */
-interface Combiner {
-  /** State before the first element. */
-  readonly start: readonly Vec[];
-  /** State after one more element. */
-  add(state: readonly Vec[], x: Vec): readonly Vec[];
-  /** The value of a state. */
-  value(state: readonly Vec[]): Vec;
-}
+/** Most vectors of state: with what else a loop needs they fit the registers. */
+const MOST_STATE = 8;
 
 /** Emits a reduction; its buffers and then scratch memory are the parameters. Gives the bytes of scratch in use. */
 export function emitReduce(
@@ -49,18 +50,9 @@ export function emitReduce(
     emitMap(lanes, arranged);
     return scratchBytes;
   }
-  const rank = arranged.shape.length;
-  const isAlong = arranged.lane >= rank;
-  const isExact = arranged.combine === "max" || arranged.body.dtype !== "f32";
-  const isShort = isAlong
-    ? isExact || sizeOf(arranged.over) <= RUN.along
-    : sizeOf(arranged.over) <= RUN.across;
-  const runs = isShort
-    ? null
-    : inRuns(arranged, isAlong, scratch, scratchBytes);
+  const runs = inRuns(arranged, scratch, scratchBytes);
   if (!runs) {
-    if (isAlong) emitAlong(lanes, arranged);
-    else emitAcross(lanes, arranged);
+    emitPasses(lanes, arranged);
     return scratchBytes;
   }
   const used = runs.parts.map((part) =>
@@ -69,97 +61,187 @@ export function emitReduce(
   return Math.max(...used);
 }
 
-/** Lanes along the last reduced axis: folded into one result, with the elements that do not fill a vector. */
-function emitAlong(lanes: Lanes, kernel: ReduceKernel): void {
-  const { shape, over, body, outputs } = kernel;
-  const rank = shape.length, last = rank + over.length - 1;
-  const nest = nestOf(lanes, kernel, last);
-  const combiner = combinerOf(lanes, kernel);
-  const { add, start, value } = combiner;
-  const combine = (a: Vec, b: Vec) => value(add(add(start, a), b));
-  const copies = copiesFor([body]);
-  nest.enter(() =>
-    nest.loops(shape, 0, () => {
-      const vectors = Array.from(
-        { length: copies },
-        () => variables(lanes, start),
-      );
-      const tail = variables(lanes, start);
-      nest.loops(over.slice(0, -1), rank, () =>
-        nest.loop(last, 0, over.at(-1)!, (phase) => {
-          for (let copy = 0; copy < phase.copies; copy++) {
-            const state = phase.width === 4 ? vectors[copy]! : tail;
-            step(nest, kernel, combiner, state, copy);
-          }
-        }, phasesOf(copies)));
-      const total = vectors.map(value).reduce(combine);
-      nest.accumulators = [combine(lanes.fold(total, combine), value(tail))];
-      storeAll(nest, outputs, 1);
-    })
-  );
-}
-
-/** Lanes along the last outer axis: a result in each. */
-function emitAcross(lanes: Lanes, kernel: ReduceKernel): void {
-  const { shape, over, body, outputs } = kernel;
-  const lane = shape.length - 1;
-  const nest = nestOf(lanes, kernel, lane);
-  const combiner = combinerOf(lanes, kernel);
-  nest.enter(() =>
+function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
+  const { shape, over, passes, outputs, lane } = kernel;
+  const rank = shape.length;
+  const walks = passes.map((pass) => {
+    const stored = pass.outputs.map(({ expr }) => expr);
+    const exprs = [...pass.reductions.map(({ body }) => body), ...stored];
+    const combiners = pass.reductions.map((r) => combinerOf(lanes, r));
+    const state = combiners.reduce((sum, { start }) => sum + start.length, 0);
+    const most = Math.max(1, Math.floor(MOST_STATE / Math.max(1, state)));
+    return { ...pass, exprs, combiners, most };
+  });
+  const regions = walks.map(({ exprs, outputs }) => {
+    return { exprs, places: outputs, within: rank + over.length - 1 };
+  });
+  const after = {
+    exprs: outputs.map(({ expr }) => expr),
+    places: outputs,
+    within: rank - 1,
+  };
+  const nest = new Nest(lanes, lane, [...regions, after], rank - 1);
+  const visit = (copies: number) => {
+    walks.forEach((walk, i) => {
+      const accs = nest.during(i, () => {
+        const own = Math.min(walk.most, copiesFor(walk.exprs));
+        return emitWalk(nest, kernel, walk, lane < rank ? copies : own);
+      });
+      nest.accumulate(accs);
+    });
+    storeAll(nest, outputs, copies);
+    // What comes next must not find these.
+    nest.restart();
+  };
+  nest.enter(() => {
+    if (lane >= rank) return nest.loops(shape, 0, () => visit(1));
+    const copies = walks.map(({ most, exprs }) =>
+      Math.min(most, 2 * copiesFor(exprs))
+    );
     nest.loops(
       shape.slice(0, -1),
       0,
       () =>
-        nest.loop(lane, 0, shape[lane]!, ({ copies }) => {
-          const states = Array.from(
-            { length: copies },
-            () => variables(lanes, combiner.start),
-          );
-          nest.loops(over, shape.length, () =>
-            states.forEach((state, copy) =>
-              step(nest, kernel, combiner, state, copy)
-            ));
-          nest.accumulators = states.map(combiner.value);
-          storeAll(nest, outputs, copies);
-        }, phasesOf(2 * copiesFor([body]))),
-    )
-  );
+        nest.loop(
+          lane,
+          0,
+          shape[lane]!,
+          (phase) => visit(phase.copies),
+          phasesOf(Math.min(...copies)),
+        ),
+    );
+  });
 }
 
-function nestOf(lanes: Lanes, kernel: ReduceKernel, lane: number): Nest {
-  const { shape, over, body, outputs } = kernel;
-  return new Nest(lanes, lane, [
-    { exprs: [body], within: shape.length + over.length - 1 },
-    { exprs: outputs.map((o) => o.expr), within: shape.length - 1 },
-  ], outputs);
+/** A pass, and how its reductions combine. */
+interface Walk extends Pass {
+  readonly combiners: readonly Combiner[];
+}
+
+/** The state of each reduction in one of the vectors side by side, and what was moved out of it for accuracy. */
+type Slot = readonly { state: readonly Vec[]; total: Vec | null }[];
+
+/** Emits the loops of a pass; gives the vectors of each accumulator. */
+function emitWalk(
+  nest: Nest,
+  { shape, over, lane }: ArrangedReduce,
+  walk: Walk,
+  copies: number,
+): Vec[][] {
+  const { lanes } = nest, { code } = lanes, { combiners } = walk;
+  const rank = shape.length, last = over.length - 1;
+  const isAlong = lane >= rank;
+  const count = isAlong
+    ? Math.min(copies, Math.floor(over[last]! / 4))
+    : copies;
+  const stretch = stretchesOf(over, isAlong);
+  const slot = (): Slot =>
+    combiners.map(({ start, isExact }) => ({
+      state: variables(lanes, start),
+      total: stretch && !isExact ? variables(lanes, start)[0]! : null,
+    }));
+  const slots = Array.from({ length: count }, slot);
+  // Elements that do not fill a vector, each in all lanes.
+  const tail = isAlong && over[last]! % 4 > 0 ? slot() : null;
+  const all = tail ? [...slots, tail] : slots;
+
+  const visit = ({ width, copies }: Phase): void => {
+    for (let copy = 0; copy < copies; copy++) {
+      const slot = isAlong && width === 1 ? tail! : slots[copy]!;
+      nest.isolate(() => {
+        slot.forEach(({ state }, i) =>
+          accumulate(nest, walk.reductions[i]!, combiners[i]!, state, copy)
+        );
+        store(nest, walk.outputs, copy);
+      });
+    }
+  };
+  const loop = (axis: number, from: Bound, to: Bound): void =>
+    nest.loop(
+      rank + axis,
+      from,
+      to,
+      axis === last ? visit : () => loops(axis + 1),
+      isAlong && axis === last ? phasesOf(count) : undefined,
+    );
+  const loops = (axis: number): void => {
+    if (axis !== stretch?.axis) return loop(axis, 0, over[axis]!);
+    code.blocks(over[axis]!, stretch.extent, ({ from, to }) => {
+      loop(axis, from, to);
+      all.forEach((slot) => settle(lanes, combiners, slot));
+    });
+  };
+  loops(0);
+  return combiners.map(({ value, combine }, i) => {
+    const valueOf = (slot: Slot): Vec => {
+      const { state, total } = slot[i]!;
+      return total ?? value(state);
+    };
+    const values = slots.map(valueOf);
+    if (!isAlong) return values;
+    const folded = count > 0
+      ? [lanes.fold(values.reduce(combine), combine)]
+      : [];
+    return [[...folded, ...tail ? [valueOf(tail)] : []].reduce(combine)];
+  });
+}
+
+/** The axis of a long walk, and how much of it makes a stretch after which sums start again from 0. */
+function stretchesOf(
+  over: Shape,
+  isAlong: boolean,
+): { axis: number; extent: number } | null {
+  const size = sizeOf(over);
+  // About as many sums in a stretch as there are stretches.
+  const wanted = isAlong
+    ? Math.max(RUN.along, 16 * Math.ceil(Math.sqrt(size) / 4))
+    : Math.max(RUN.across, Math.ceil(Math.sqrt(size)));
+  if (size <= wanted) return null;
+  let axis = over.length - 1, inner = 1;
+  while (inner * over[axis]! < wanted) inner *= over[axis--]!;
+  return { axis, extent: Math.max(1, Math.floor(wanted / inner)) };
+}
+
+/** Moves the sums of a slot to their totals. */
+function settle(
+  lanes: Lanes,
+  combiners: readonly Combiner[],
+  slot: Slot,
+): void {
+  slot.forEach(({ state, total }, i) => {
+    const { start, value, combine } = combiners[i]!;
+    if (!total) return;
+    lanes.code.scope(() => lanes.assign(total, combine(total, value(state))));
+    state.forEach((x, j) => lanes.assign(x, start[j]!));
+  });
 }
 
 /** Combines the body at the current point into a state. */
-function step(
+function accumulate(
   nest: Nest,
-  { body, combine }: ReduceKernel,
+  { combine, body }: Reduction,
   combiner: Combiner,
   state: readonly Vec[],
   copy: number,
 ): void {
   const { lanes } = nest;
-  nest.isolate(() => {
-    const factors = combine === "sum" ? factorsOf(body) : null;
-    if (factors) {
-      const [a, b] = factors.map((e) => nest.value(e, copy));
-      lanes.assign(state[0]!, lanes.madd(a!, b!, state[0]!));
-    } else {
-      const next = combiner.add(state, nest.value(body, copy));
-      state.forEach((x, i) => lanes.assign(x, next[i]!));
-    }
-  });
+  const factors = combine === "sum" ? factorsOf(body) : null;
+  if (factors) {
+    const [a, b] = factors.map((e) => nest.value(e, copy));
+    lanes.assign(state[0]!, lanes.madd(a!, b!, state[0]!));
+  } else {
+    const next = combiner.add(state, nest.value(body, copy));
+    state.forEach((x, i) => lanes.assign(x, next[i]!));
+  }
 }
 
 /** The factors of a product of floats. */
 function factorsOf(expr: Expr): readonly Expr[] | null {
-  return expr.kind === "call" && expr.op === "mul" && expr.dtype === "f32"
-    ? expr.args
-    : null;
+  if (expr.kind !== "call" || expr.dtype !== "f32") return null;
+  const [a, b] = expr.args;
+  if (expr.op === "mul") return expr.args;
+  const isSquare = expr.op === "pow" && b!.kind === "const" && b!.value === 2;
+  return isSquare ? [a!, a!] : null;
 }
 
 function variables(lanes: Lanes, values: readonly Vec[]): Vec[] {
@@ -170,54 +252,36 @@ function variables(lanes: Lanes, values: readonly Vec[]): Vec[] {
   });
 }
 
-function combinerOf(v: Lanes, { combine, body }: ReduceKernel): Combiner {
-  const { dtype } = body;
-  if (combine === "max" && dtype === "f32") {
-    return {
-      start: [v.float(-Infinity), v.float(0)],
-      // pmax skips a NaN; the second vector remembers it.
-      add: ([max, nan], x) => [
-        v.f32(f32x4.pmax, max!, x),
-        v.f32(v128.or, nan!, v.f32(f32x4.ne, x, x)),
-      ],
-      value: ([max, nan]) => v.f32(v128.or, max!, nan!),
-    };
-  }
-  const opcode = combine === "sum"
-    ? (dtype === "f32" ? f32x4.add : i32x4.add)
-    : (dtype === "i32" ? i32x4.maxS : i32x4.maxU);
-  const least = combine === "max" && dtype === "i32" ? -(2 ** 31) : 0;
-  return {
-    start: [v.integer(least)],
-    add: ([sum], x) => [v.i32(opcode, sum!, x)],
-    value: ([sum]) => sum!,
-  };
-}
-
 /**
  * A long reduction as kernels: over runs of its longest axis, over what is left of that axis, and over their results,
- * which lie in scratch memory from `start` on. Null where these would take too much.
+ * which lie in scratch memory from `start` on. Null where it is short, or these would take too much.
  */
 function inRuns(
-  kernel: ReduceKernel,
-  isAlong: boolean,
+  kernel: ArrangedReduce,
   scratch: Local,
   start: number,
 ): { parts: ReduceKernel[]; bytes: number } | null {
-  const { shape, over, combine, body } = kernel;
-  const rank = shape.length;
+  const { shape, over, passes, outputs, lane } = kernel;
+  const rank = shape.length, isAlong = lane >= rank;
+  const [pass] = passes;
+  const { reductions } = pass!;
+  const isExact = reductions.every((r) =>
+    r.combine === "max" || r.body.dtype !== "f32"
+  );
   const most = isAlong ? RUN.along : RUN.across;
+  if (passes.length > 1 || reductions.length === 0) return null;
+  if (sizeOf(over) <= most || isAlong && isExact) return null;
   const longest = over.indexOf(Math.max(...over)), extent = over[longest]!;
   const run = Math.max(1, Math.floor(most * extent / sizeOf(over)));
   const runs = Math.floor(extent / run), rest = extent % run;
   const count = runs + (rest > 0 ? 1 : 0);
-  const bytes = 4 * count * sizeOf(shape);
+  const results = count * sizeOf(shape);
+  const bytes = 4 * results * reductions.length;
   if (bytes > MOST_SCRATCH) return null;
   // Results of runs lie so that the reduction over them has its lanes as this one.
   const at = isAlong ? rank : 0;
-  const offset = start / 4;
-  const results = stridesOf(inserted(shape, at, count));
-  const acc: Expr = { kind: "acc", dtype: body.dtype };
+  const strides = stridesOf(inserted(shape, at, count));
+  const offsetOf = (reduction: number) => start / 4 + reduction * results;
 
   const part = (from: number, length: number, times: number): ReduceKernel => {
     const split = ({ offset, strides }: View): View => {
@@ -227,29 +291,43 @@ function inRuns(
         strides: inserted(strides, at, run * step),
       };
     };
-    const view = { offset: offset + from * results[at]!, strides: results };
+    const moved = viewMapper(split);
+    const stores = pass!.outputs.map(({ buffer, view, expr }): Output => {
+      return { buffer, view: split(view), expr: moved(expr)! };
+    });
     return {
       kind: "reduce",
       shape: inserted(shape, at, times),
       over: over.map((d, i) => i === longest ? length : d),
-      combine,
-      body: mapViews(body, split)!,
-      outputs: [{ buffer: scratch, view, expr: acc }],
+      passes: [{
+        reductions: reductions.map((r) => ({ ...r, body: moved(r.body)! })),
+        outputs: stores,
+      }],
+      outputs: reductions.map(({ body: { dtype } }, index) => {
+        const offset = offsetOf(index) + from * strides[at]!;
+        const view = { offset, strides };
+        return { buffer: scratch, view, expr: { kind: "acc", index, dtype } };
+      }),
     };
   };
-  const strides = [...results.filter((_, i) => i !== at), results[at]!];
-  const parts = [part(0, run, runs), {
-    ...kernel,
+  const partial = reductions.map(({ combine, body }, i): Reduction => {
+    const view = {
+      offset: offsetOf(i),
+      strides: [...strides.filter((_, axis) => axis !== at), strides[at]!],
+    };
+    const { dtype } = body;
+    return { combine, body: { kind: "load", buffer: scratch, view, dtype } };
+  });
+  const total: ReduceKernel = {
+    kind: "reduce",
+    shape,
     over: [count],
-    body: {
-      kind: "load" as const,
-      buffer: scratch,
-      view: { offset, strides },
-      dtype: body.dtype,
-    },
-  }];
-  if (rest > 0) parts.splice(1, 0, part(runs, rest, 1));
-  return { parts, bytes };
+    passes: [{ reductions: partial, outputs: [] }],
+    outputs,
+  };
+  const parts = [part(0, run, runs)];
+  if (rest > 0) parts.push(part(runs, rest, 1));
+  return { parts: [...parts, total], bytes };
 }
 
 function inserted(list: Shape, at: number, value: number): number[] {

@@ -27,8 +27,9 @@ export function emitScatter(lanes: Lanes, kernel: ScatterKernel): void {
     size,
     dtype,
   };
-  const regions = [{ exprs: [index, source], within: last }];
-  const nest = new Nest(lanes, last, regions, [target]);
+  const exprs = [index, source];
+  const regions = [{ exprs, places: [target], within: last }];
+  const nest = new Nest(lanes, last, regions);
   const opcode = dtype === "f32" ? f32x4.add : i32x4.add;
   const add = () =>
     nest.isolate(() =>

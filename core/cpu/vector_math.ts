@@ -96,9 +96,27 @@ const ERF_BOTTOM = [
 
 /** eˣ. */
 export function exp(v: Lanes, x: Vec): Vec {
-  const { rounded, r } = reduceByLn2(v, clamp(v, x, -105, 89));
-  const p = v.f32(add, v.madd(v.f32(mul, r, r), v.polynomial(r, EXP), r), 1);
-  return scale(v, p, rounded);
+  const y = v.variable();
+  const power = (x: Vec): { p: Vec; rounded: Vec } => {
+    const { rounded, r } = reduceByLn2(v, x);
+    const square = v.f32(mul, r, r);
+    const p = v.f32(add, v.madd(square, v.polynomial(r, EXP), r), 1);
+    return { p, rounded };
+  };
+  const whole = () => {
+    const { p, rounded } = power(clamp(v, x, -105, 89));
+    v.assign(y, scale(v, p, rounded));
+  };
+  // Where the result is a normal number its exponent is added as bits: three quarters of the time.
+  const within = () => {
+    const { p, rounded } = power(x);
+    v.assign(y, v.i32(i32x4.add, p, v.shift(i32x4.shl, rounded, 23)));
+  };
+  // As integers, NaN is the largest.
+  const isFar = v.i32(i32x4.gtS, v.f32(abs, x), v.float(87));
+  v.code.get(isFar.local).op(v128.anyTrue);
+  v.code.if(() => v.code.scope(whole), () => v.code.scope(within));
+  return y;
 }
 
 /** eˣ - 1, exact near 0. */

@@ -54,6 +54,7 @@ class WasmBackend implements Backend {
   readonly precision = "f32";
   readonly limits: Limits = {
     buffersPerKernel: 64,
+    buffersPerLaunch: Infinity,
     bytesPerBuffer: 2 ** 31 - 65536,
     alignment: LINE,
   };

@@ -10,10 +10,10 @@ import { currentRuntime } from "../context.ts";
 import { type Data, type DType, dtypeOf, toData } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind, fill } from "../ops.ts";
-import { checkShape, type Shape, sizeOf } from "../shape.ts";
+import { checkShape, normalizeAxis, type Shape, sizeOf } from "../shape.ts";
 import { type NestedArray, Tensor } from "../tensor.ts";
 import { evaluate, traced } from "../trace.ts";
-import { add, mul, where } from "./elementwise.ts";
+import { add, eq, mul, where } from "./elementwise.ts";
 
 /** Dtype of a created tensor. */
 export interface DTypeOptions {
@@ -122,7 +122,12 @@ export function iota(
   options: DTypeOptions & { readonly axis?: number } = {},
 ): Tensor {
   checkShape(shape, "make iota of shape");
-  const { dtype = "i32", axis = 0 } = options;
+  const dtype = options.dtype ?? "i32";
+  const axis = normalizeAxis(
+    options.axis ?? 0,
+    { shape, dtype },
+    "make iota of",
+  );
   return evaluate(() =>
     traced(bind("iota", [], { shape: [...shape], dtype, axis }))
   );
@@ -143,7 +148,10 @@ export function arange(
 export function linspace(start: number, stop: number, count: number): Tensor {
   return evaluate(() => {
     const i = iota([count], { dtype: "f32" });
-    return add(mul(i, count > 1 ? (stop - start) / (count - 1) : 0), start);
+    const step = count > 1 ? (stop - start) / (count - 1) : 0;
+    // Rounding must not move the end.
+    const isEnd = eq(i, Math.max(1, count - 1));
+    return where(isEnd, stop, add(mul(i, step), start));
   });
 }
 

@@ -34,6 +34,13 @@ function binary(
   });
 }
 
+/** Numbers in the reverse order, each with one of its own: -x, or for integers -1 - x, which does not overflow. */
+export function reverseOrder(x: Tensor): Tensor {
+  return x.dtype === "i32" || x.dtype === "u32"
+    ? sub(x.dtype === "i32" ? -1 : 2 ** 32 - 1, x)
+    : neg(x);
+}
+
 /** -x. */
 export function neg(x: Tensor): Tensor {
   return unary("neg", x);
@@ -158,9 +165,12 @@ export function trunc(x: Tensor): Tensor {
   return evaluate(() => where(lt(x, 0), ceil(x), floor(x)));
 }
 
-/** Limited to [min, max]. */
+/** Limited to [min, max]; max where min is larger; the gradient is 1 at both ends and between them, as in PyTorch. */
 export function clip(x: Tensor, min: number, max: number): Tensor {
-  return evaluate(() => minimum(maximum(x, min), max));
+  return evaluate(() => {
+    const above = where(lt(x, min), min, x);
+    return where(lt(max, above), max, above);
+  });
 }
 
 /** Whether each element is NaN. */
@@ -223,14 +233,21 @@ export function or(x: Tensor, y: Tensor): Tensor {
   return binary("or", x, y);
 }
 
-/** What is left of x / y, with the sign of y, as numpy.mod; integers give 0 for y = 0. */
+/**
+ * What is left of x / y, with the sign of y, as numpy.mod; integers give 0 for y = 0. For f32 it is as exact as x
+ * itself, so that nothing is left of quotients beyond 2^24.
+ */
 export function mod(x: TensorLike, y: TensorLike): Tensor {
   return evaluate(() => {
+    expectOneDType("mod", [x, y]);
     const [a, b] = broadcast("mod", [x, y]) as [Tensor, Tensor];
-    if (a.dtype === "f32") return sub(a, mul(floor(div(a, b)), b));
-    const rest = sub(a, mul(div(a, b), b));
-    const wrong = and(ne(rest, 0), ne(lt(rest, 0), lt(b, 0)));
-    return where(eq(b, 0), 0, where(wrong, add(rest, b), rest));
+    const isFloat = a.dtype === "f32";
+    const quotient = isFloat ? floor(div(a, b)) : div(a, b);
+    // Of an infinite y there is no multiple to take away.
+    const rest = where(eq(quotient, 0), a, sub(a, mul(quotient, b)));
+    const isWrong = and(ne(rest, 0), ne(lt(rest, 0), lt(b, 0)));
+    const out = where(isWrong, add(rest, b), rest);
+    return isFloat ? out : where(eq(b, 0), 0, out);
   });
 }
 

@@ -7,7 +7,9 @@
  */
 
 export * from "./activation.ts";
+export { conv } from "./conv.ts";
 export * from "./create.ts";
+export { cumsum } from "./cumsum.ts";
 export {
   abs,
   add,
@@ -57,3 +59,4 @@ export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
+export * from "./sort.ts";

@@ -36,7 +36,14 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   let full = shape;
   if (at >= 0) {
     const rest = sizeOf(shape.filter((_, i) => i !== at));
-    const size = rest === 0 ? 0 : sizeOf(x.shape) / rest;
+    if (rest === 0) {
+      throw new ShapeError(
+        `Cannot reshape ${format(x)} to [${
+          shape.join(", ")
+        }]: beside a size of 0 any other would do for -1`,
+      );
+    }
+    const size = sizeOf(x.shape) / rest;
     if (!Number.isInteger(size)) {
       throw new ShapeError(
         `Cannot reshape ${format(x)} to [${shape.join(", ")}]: ${
@@ -136,14 +143,16 @@ function fillFront(shape: Shape, rank: number): number[] {
 
 /**
  * Ranges [start, stop, step] of the leading axes, counted from the back where negative, cut at the ends as in Python;
- * null takes a whole axis. Steps are positive: `flip` reverses.
+ * a step below 0 runs backwards, a null start or stop is the end of the axis, and null takes a whole axis.
  *
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { arange, slice } from "cotan";
  *
- * assertEquals(await slice(arange(10), [[1, -2, 3]]).toArray(), [1, 4, 7]);
+ * const x = arange(10);
+ * assertEquals(await slice(x, [[1, -2, 3]]).toArray(), [1, 4, 7]);
+ * assertEquals(await slice(x, [[null, 6, -1]]).toArray(), [9, 8, 7]);
  * ```
  */
 export function slice(x: Tensor, ranges: readonly Range[]): Tensor {
@@ -155,21 +164,38 @@ export function slice(x: Tensor, ranges: readonly Range[]): Tensor {
     );
   }
   const start: number[] = [], size: number[] = [], step: number[] = [];
+  const reversed: number[] = [];
   x.shape.forEach((d, i) => {
-    const [from, to, by = 1] = ranges[i] ?? [0, d];
-    if (!Number.isInteger(by) || by < 1) {
+    const [from, to, by = 1] = ranges[i] ?? [null, null];
+    if (!Number.isInteger(by) || by === 0) {
       throw new ShapeError(
         `Cannot slice ${
           format(x)
-        } with step ${by}: steps are positive; use flip to reverse`,
+        } with step ${by}: a step is an integer other than 0`,
       );
     }
-    const clamp = (v: number) => Math.min(Math.max(v < 0 ? v + d : v, 0), d);
-    start.push(clamp(from));
-    size.push(Math.max(0, Math.ceil((clamp(to) - clamp(from)) / by)));
-    step.push(by);
+    // The elements that a range may start at and, one further on, stop before.
+    const [low, high] = by > 0 ? [0, d] : [-1, d - 1];
+    const clamp = (v: number): number => {
+      if (!Number.isInteger(v) && Math.abs(v) !== Infinity) {
+        throw new ShapeError(
+          `Cannot slice ${format(x)} at ${v}: a position is an integer`,
+        );
+      }
+      return Math.min(Math.max(v < 0 ? v + d : v, low), high);
+    };
+    const first = from === null ? (by > 0 ? low : high) : clamp(from);
+    const end = to === null ? (by > 0 ? high : low) : clamp(to);
+    const count = Math.max(0, Math.ceil((end - first) / by));
+    if (by < 0) reversed.push(i);
+    start.push(count === 0 ? 0 : Math.min(first, first + (count - 1) * by));
+    size.push(count);
+    step.push(Math.abs(by));
   });
-  return apply("slice", [x], { start, size, step });
+  return evaluate(() => {
+    const out = apply("slice", [x], { start, size, step });
+    return reversed.length > 0 ? flip(out, reversed) : out;
+  });
 }
 
 /** With margins [before, after] of a value, 0 by default, on the leading axes. */
@@ -212,12 +238,18 @@ export function stack(
   list: readonly Tensor[],
   options: AxisOptions = {},
 ): Tensor {
+  const [first, ...rest] = list;
+  if (!first) {
+    throw new ShapeError("Cannot stack no tensors: pass one at least");
+  }
+  for (const x of rest) {
+    if (sameShape(x.shape, first.shape)) continue;
+    throw new ShapeError(
+      `Cannot stack ${format(first)} and ${format(x)}: the shapes differ`,
+    );
+  }
   const axis = options.axis ?? 0;
-  return evaluate(() =>
-    concat(list.map((x) => unsqueeze(x, axis)), {
-      axis: axis < 0 ? axis : axis,
-    })
-  );
+  return evaluate(() => concat(list.map((x) => unsqueeze(x, axis)), { axis }));
 }
 
 /** Pieces of the given sizes along an axis, 0 by default. */

@@ -7,7 +7,7 @@
  */
 
 import { DTypeError, ShapeError } from "../errors.ts";
-import { broadcastShapes, format } from "../shape.ts";
+import { broadcastShapes, format, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { apply, evaluate } from "../trace.ts";
 import { mul } from "./elementwise.ts";
@@ -59,8 +59,9 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
     const m = a.shape.at(-2)!, n = b.shape.at(-1)!;
     // One matrix on the right: the leading axes of a are rows, so that the gradient of b is one product too.
     if (b.shape.length === 2 && a.shape.length > 2) {
-      const rows = apply("matmul", [reshape(a, [-1, k]), b], {});
-      return reshape(rows, [...a.shape.slice(0, -1), n]);
+      const outer = a.shape.slice(0, -1);
+      const rows = reshape(a, [sizeOf(outer), k]);
+      return reshape(apply("matmul", [rows, b], {}), [...outer, n]);
     }
     const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
     if (!batch) {

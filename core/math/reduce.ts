@@ -7,6 +7,7 @@
  */
 
 import { DTypeError, ShapeError } from "../errors.ts";
+import { expectDType } from "../rules.ts";
 import { format, normalizeAxes, normalizeAxis, type Shape } from "../shape.ts";
 import type { AxisOptions, ReduceOptions, Tensor } from "../tensor.ts";
 import { apply, evaluate, traced } from "../trace.ts";
@@ -19,14 +20,16 @@ import {
   exp,
   log,
   lt,
-  neg,
+  mul,
   not,
   or,
+  reverseOrder,
   square,
   stopGradient,
   sub,
   where,
 } from "./elementwise.ts";
+import { padAxis, sliceAxis } from "./axis.ts";
 import { constant } from "./broadcast.ts";
 import { reshape, squeeze } from "./movement.ts";
 
@@ -34,22 +37,24 @@ import { reshape, squeeze } from "./movement.ts";
 function reduce(op: "sum" | "max", x: Tensor, options: ReduceOptions): Tensor {
   return evaluate(() => {
     const axes = normalizeAxes(options.axis, x, op);
-    if (op === "max" && axes.some((axis) => x.shape[axis] === 0)) {
-      throw new ShapeError(
-        `Cannot take the largest of ${format(x)}: a reduced axis is empty`,
-      );
-    }
     const out = apply(op, [x], { axes });
     return options.keepDims ? reshape(out, kept(x.shape, axes)) : out;
   });
+}
+
+function expectSome(what: string, x: Tensor, axes: Shape): void {
+  if (axes.every((axis) => x.shape[axis] !== 0)) return;
+  throw new ShapeError(
+    `Cannot take the ${what} of ${format(x)}: a reduced axis is empty`,
+  );
 }
 
 function kept(shape: Shape, axes: Shape): number[] {
   return shape.map((d, i) => axes.includes(i) ? 1 : d);
 }
 
-function countOf(x: Tensor, options: ReduceOptions): number {
-  const axes = normalizeAxes(options.axis, x, "reduce");
+function countOf(x: Tensor, options: ReduceOptions, op: string): number {
+  const axes = normalizeAxes(options.axis, x, op);
   return axes.reduce((count, axis) => count * x.shape[axis]!, 1);
 }
 
@@ -72,17 +77,59 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
 /** Mean over axes. */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
   expectFloat("take the mean of", x);
-  return evaluate(() => div(sum(x, options), countOf(x, options)));
+  const count = countOf(x, options, "take the mean of");
+  return evaluate(() => div(sum(x, options), count));
 }
 
 /** Largest over axes; NaN if one is; its gradient is shared equally among ties. */
 export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
+  expectSome("largest", x, normalizeAxes(options.axis, x, "max"));
   return reduce("max", x, options);
 }
 
 /** Smallest over axes; NaN if one is; its gradient is shared equally among ties. */
 export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return evaluate(() => neg(max(neg(x), options)));
+  expectSome("smallest", x, normalizeAxes(options.axis, x, "min"));
+  expectDType("min", x, (dtype) => dtype !== "bool", "a number");
+  return evaluate(() => reverseOrder(max(reverseOrder(x), options)));
+}
+
+/**
+ * Product over axes, 1 where there is nothing; f32, i32 or u32. Its gradient is exact where elements are 0.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { grad, prod, tensor } from "cotan";
+ *
+ * const x = tensor([2, 0, 4]);
+ * assertEquals(await prod(x).item(), 0);
+ * assertEquals(await grad((x) => prod(x))(x).toArray(), [0, 8, 0]);
+ * ```
+ */
+export function prod(x: Tensor, options: ReduceOptions = {}): Tensor {
+  const axes = normalizeAxes(options.axis, x, "prod");
+  expectDType("prod", x, (dtype) => dtype !== "bool", "a number");
+  return evaluate(() => {
+    const out = axes.reduce(prodAlong, x);
+    const shape = x.shape.filter((_, i) => !axes.includes(i));
+    return reshape(out, options.keepDims ? kept(x.shape, axes) : shape);
+  });
+}
+
+/** The product along an axis, which stays with size 1: half of it by the other half, until one is left. */
+function prodAlong(x: Tensor, axis: number): Tensor {
+  let size = x.shape[axis]!;
+  if (size === 0) return padAxis(x, axis, [0, 1], 1);
+  while (size > 1) {
+    const even = padAxis(x, axis, [0, size % 2], 1);
+    size = Math.ceil(size / 2);
+    x = mul(
+      sliceAxis(even, axis, [0, size]),
+      sliceAxis(even, axis, [size, null]),
+    );
+  }
+  return x;
 }
 
 /** Variance over axes; the sum of squares is divided by the count less `correction`, 0 by default. */
@@ -91,37 +138,38 @@ export function variance(
   options: ReduceOptions & { readonly correction?: number } = {},
 ): Tensor {
   expectFloat("take the variance of", x);
+  const count = countOf(x, options, "take the variance of");
   return evaluate(() => {
     const center = mean(x, { ...options, keepDims: true });
     const squares = sum(square(sub(x, center)), options);
-    return div(squares, countOf(x, options) - (options.correction ?? 0));
+    return div(squares, Math.max(0, count - (options.correction ?? 0)));
   });
 }
 
 /** log Σ eˣ over axes, without overflow. */
 export function logSumExp(x: Tensor, options: ReduceOptions = {}): Tensor {
   expectFloat("take logSumExp of", x);
+  const axes = normalizeAxes(options.axis, x, "take logSumExp of");
   return evaluate(() => {
     const top = finiteMax(x, options);
     const out = add(
       log(sum(exp(sub(x, top)), { ...options, keepDims: true })),
       top,
     );
-    const axes = normalizeAxes(options.axis, x, "reduce");
     return options.keepDims ? out : squeeze(out, axes);
   });
 }
 
 /** The largest element with no gradient, 0 where it is infinite, so that differences from it are never NaN. */
 function finiteMax(x: Tensor, options: ReduceOptions): Tensor {
-  const top = stopGradient(max(x, { ...options, keepDims: true }));
+  const top = stopGradient(reduce("max", x, { ...options, keepDims: true }));
   return where(lt(abs(top), Infinity), top, 0);
 }
 
 /** eˣ / Σ eˣ along an axis, the last by default. */
 export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   expectFloat("take softmax of", x);
-  const axis = options.axis ?? -1;
+  const axis = normalizeAxis(options.axis ?? -1, x, "take softmax of");
   return evaluate(() => {
     const e = exp(sub(x, finiteMax(x, { axis })));
     return div(e, sum(e, { axis, keepDims: true }));
@@ -131,7 +179,7 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
 /** log softmax along an axis, the last by default. */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
   expectFloat("take logSoftmax of", x);
-  const axis = options.axis ?? -1;
+  const axis = normalizeAxis(options.axis ?? -1, x, "take logSoftmax of");
   return evaluate(() => {
     // The largest goes first: with it in the sum, large logits would lose the digits of small differences.
     const shifted = sub(x, finiteMax(x, { axis }));
@@ -142,6 +190,7 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
 /** Index of the first largest element along an axis, i32; along the whole of a vector by default. */
 export function argmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const axis = normalizeAxis(options.axis ?? -1, x, "argmax");
+  expectSome("argmax", x, [axis]);
   return evaluate(() => {
     const size = x.shape[axis]!;
     const top = max(x, { axis, keepDims: true });
@@ -157,7 +206,10 @@ export function argmax(x: Tensor, options: AxisOptions = {}): Tensor {
 
 /** Index of the first smallest element along an axis, i32; along the last by default. */
 export function argmin(x: Tensor, options: AxisOptions = {}): Tensor {
-  return evaluate(() => argmax(neg(x), options));
+  const axis = normalizeAxis(options.axis ?? -1, x, "argmin");
+  expectSome("argmin", x, [axis]);
+  expectDType("argmin", x, (dtype) => dtype !== "bool", "a number");
+  return evaluate(() => argmax(reverseOrder(x), { axis }));
 }
 
 function expectFloat(what: string, x: Tensor): void {

@@ -7,7 +7,7 @@
  */
 
 import type { Shape } from "../shape.ts";
-import { mapViews, viewsOf } from "./expression.ts";
+import { viewMapper, viewsOf } from "./expression.ts";
 import type {
   Expr,
   Kernel,
@@ -31,27 +31,38 @@ export function coalesce(kernel: Kernel): Kernel {
       return {
         ...kernel,
         shape: sizes(runs),
-        outputs: kernel.outputs.map((output) => joinOutput(output, runs)),
+        outputs: joinOutputs(kernel.outputs, runs),
       };
     }
     case "reduce": {
-      const { shape, over, body, outputs } = kernel;
-      const views = viewsOf(body);
-      const rank = shape.length;
+      const { shape, over, passes, outputs } = kernel;
+      const views = passes.flatMap((p) => [
+        ...p.reductions.flatMap(({ body }) => viewsOf(body)),
+        ...outputViews(p.outputs),
+      ]);
       const outer = runsOf(shape, [...views, ...outputViews(outputs)]);
-      const inner = runsOf(over, views, rank);
+      const all = [...outer, ...runsOf(over, views, shape.length)];
+      const join = joiner(all);
       return {
         ...kernel,
         shape: sizes(outer),
-        over: sizes(inner),
-        body: join(body, [...outer, ...inner]),
-        outputs: outputs.map((output) => joinOutput(output, outer)),
+        over: sizes(all.slice(outer.length)),
+        passes: passes.map(({ reductions, outputs }) => ({
+          reductions: reductions.map((r) => ({ ...r, body: join(r.body) })),
+          outputs: joinOutputs(outputs, all, join),
+        })),
+        outputs: joinOutputs(outputs, outer),
       };
     }
     case "matmul":
       return joinBatch(kernel);
     case "scatter":
       return kernel;
+    case "group":
+      return {
+        ...kernel,
+        parts: kernel.parts.map((part) => coalesce(part) as typeof part),
+      };
   }
 }
 
@@ -88,12 +99,22 @@ function joinView({ offset, strides }: View, runs: readonly Run[]): View {
   return { offset, strides: runs.map(({ axes }) => strides[axes.at(-1)!]!) };
 }
 
-function join(expr: Expr, runs: readonly Run[]): Expr {
-  return mapViews(expr, (view) => joinView(view, runs))!;
+/** A function that takes expressions to the runs. */
+function joiner(runs: readonly Run[]): (expr: Expr) => Expr {
+  const join = viewMapper((view) => joinView(view, runs));
+  return (expr) => join(expr)!;
 }
 
-function joinOutput({ buffer, view, expr }: Output, runs: Run[]): Output {
-  return { buffer, view: joinView(view, runs), expr: join(expr, runs) };
+function joinOutputs(
+  outputs: readonly Output[],
+  runs: readonly Run[],
+  join: (expr: Expr) => Expr = joiner(runs),
+): Output[] {
+  return outputs.map(({ buffer, view, expr }) => ({
+    buffer,
+    view: joinView(view, runs),
+    expr: join(expr),
+  }));
 }
 
 /** Joins the batch axes of a product, and the last of them with the rows where `b` is the same for all. */
@@ -125,6 +146,6 @@ function joinBatch(kernel: MatmulKernel): MatmulKernel {
     shape: sizes(inA),
     a: matrix(kernel.a, inA),
     b: matrix(kernel.b, inB),
-    outputs: kernel.outputs.map((output) => joinOutput(output, inA)),
+    outputs: joinOutputs(kernel.outputs, inA),
   };
 }

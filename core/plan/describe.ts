@@ -7,87 +7,153 @@
  */
 
 import { type Shape, sizeOf } from "../shape.ts";
-import { visitExpr } from "./expression.ts";
-import type { Expr, Kernel, Place, Plan } from "./kernel.ts";
+import { exprsOf, visitExpr } from "./expression.ts";
+import type { Expr, Kernel, Place, Plan, SimpleKernel } from "./kernel.ts";
+import { walkSteps } from "./loops.ts";
 
 /** One kernel of a program. */
 export interface ProgramKernel {
-  /** What kind of loop it is. */
-  readonly kind: "map" | "reduce" | "matmul" | "scatter";
-  /** Loop extents. */
+  /** What kind of loop it is; a group is several small kernels in one launch. */
+  readonly kind: Kernel["kind"];
+  /** Loop extents; of a group, the number of its parts. */
   readonly shape: Shape;
-  /** Floating-point operations, in all trips of the loops around it. */
+  /** Floating-point operations. */
   readonly flops: number;
+  /** Bytes of the buffers that it reads or writes. */
+  readonly bytes: number;
 }
 
 /** What a compiled function runs; prints as a line for each kernel and the totals. */
 export interface Program {
   /** The kernels, in order. */
   readonly kernels: readonly ProgramKernel[];
-  /** Floating-point operations of all kernels. */
+  /** Floating-point operations of a run. */
   readonly flops: number;
-  /** Bytes of intermediate values, which share their places over time. */
+  /** Bytes of buffers that the kernels of a run read or write. */
+  readonly bytes: number;
+  /** Number of slots that intermediate values share. */
+  readonly slots: number;
+  /** Bytes of these slots: what a run needs beside its inputs and outputs. */
   readonly arenaBytes: number;
+  /** Bytes at the widest point: inputs, outputs and slots. */
+  readonly peakBytes: number;
   /** A line for each kernel and the totals. */
   toString(): string;
 }
 
-/** What a plan does, for people and tests to read. */
-export function describePlan(plan: Plan): Program {
-  const kernels = plan.steps.map(({ kernel }, i) => {
-    const { kind, shape } = kernel;
-    const trips = plan.loops
-      .filter(({ first, end }) => first <= i && i < end)
-      .reduce((product, loop) => product * loop.trips, 1);
-    return { kind, shape, flops: flopsOf(kernel) * trips };
+/** What a plan does, for people and tests to read; `sizes` are the elements of each input. */
+export function describePlan(plan: Plan, sizes: readonly number[]): Program {
+  const bytesOf = (place: Place): number => {
+    if (place.kind === "arena") return place.bytes;
+    if (place.kind === "input") return 4 * sizes[place.index]!;
+    const source = plan.outputs[place.index]!;
+    return source.kind === "new" ? 4 * source.size : 4 * sizes[source.index]!;
+  };
+  const kernels = plan.steps.map(({ kernel, buffers }) => ({
+    kind: kernel.kind,
+    shape: kernel.kind === "group" ? [kernel.parts.length] : kernel.shape,
+    flops: flopsOf(kernel),
+    bytes: total(buffers.map(bytesOf)),
+  }));
+  let trips = 1, flops = 0, bytes = 0;
+  walkSteps(plan, (step) => {
+    flops += trips * kernels[step]!.flops;
+    bytes += trips * kernels[step]!.bytes;
+  }, (times, body) => {
+    trips *= times;
+    body();
+    trips /= times;
   });
+  const places = plan.steps.flatMap(({ buffers }) => buffers)
+    .filter((place) => place.kind === "arena").map(placeName);
+  const arenaBytes = total(plan.pages);
+  const outside = total(sizes.map((size) => 4 * size)) +
+    total(plan.outputs.map((o) => o.kind === "new" ? 4 * o.size : 0));
   const program = {
     kernels,
-    flops: kernels.reduce((sum, { flops }) => sum + flops, 0),
-    arenaBytes: plan.pages.reduce((sum, bytes) => sum + bytes, 0),
+    flops,
+    bytes,
+    slots: new Set(places).size,
+    arenaBytes,
+    peakBytes: outside + arenaBytes,
   };
   return { ...program, toString: () => print(plan, program) };
 }
 
-function print(
-  plan: Plan,
-  { flops, arenaBytes }: Pick<Program, "flops" | "arenaBytes">,
-): string {
-  const rows = plan.steps.flatMap(({ kernel, buffers }, i) => {
-    const names = buffers.map(placeName).join(" ");
-    const loops = plan.loops.filter(({ first }) => first === i);
-    return [
-      ...loops.map(({ first, end, trips }) =>
-        `loop ×${trips}: kernels ${first}-${end - 1}`
-      ),
-      `${String(i).padStart(4)}  ${summary(kernel)}  (${names})`,
-    ];
+function print(plan: Plan, program: Omit<Program, "toString">): string {
+  const lines: string[] = [];
+  let indent = "";
+  walkSteps(plan, (step) => {
+    const { kernel, buffers } = plan.steps[step]!;
+    const { flops, bytes } = program.kernels[step]!;
+    const number = String(step).padStart(4);
+    lines.push(
+      `${number}  ${indent}${summary(kernel)}  ${count(flops)}FLOP ${
+        count(bytes)
+      }B  (${buffers.map(placeName).join(" ")})`,
+    );
+  }, (trips, body) => {
+    lines.push(`      ${indent}${trips} times:`);
+    indent += "  ";
+    body();
+    indent = indent.slice(2);
   });
   const inPlace = plan.outputs.filter((o) => o.kind === "input").length;
+  const { flops, bytes, slots, arenaBytes, peakBytes } = program;
   return [
-    ...rows,
-    `${plan.steps.length} kernels, ${(flops / 1e6).toFixed(1)} MFLOP, arena ${
-      (arenaBytes / 2 ** 20).toFixed(2)
-    } MiB, ${plan.outputs.length} outputs of which ${inPlace} in place`,
+    ...lines,
+    `${plan.steps.length} kernels, ${count(flops)}FLOP, ${count(bytes)}B`,
+    `${slots} slots in ${count(arenaBytes)}B, peak ${
+      count(peakBytes)
+    }B with inputs and outputs`,
+    `${plan.outputs.length} outputs, of which ${inPlace} in place`,
   ].join("\n");
 }
 
+/** A number with three digits and a prefix. */
+function count(n: number): string {
+  const [size, prefix] = n >= 1e9
+    ? [1e9, "G"]
+    : n >= 1e6
+    ? [1e6, "M"]
+    : n >= 1e3
+    ? [1e3, "k"]
+    : [1, ""];
+  return `${Number((n / size).toPrecision(3))} ${prefix}`;
+}
+
+function total(numbers: readonly number[]): number {
+  return numbers.reduce((sum, n) => sum + n, 0);
+}
+
 function placeName(place: Place): string {
-  if (place.kind === "arena") {
-    return `arena${place.page}+${place.offset}`;
-  }
-  return `${place.kind}${place.index}`;
+  return place.kind === "arena"
+    ? `arena${place.page}+${place.offset}`
+    : `${place.kind}${place.index}`;
 }
 
 function summary(kernel: Kernel): string {
+  if (kernel.kind === "group") {
+    return `${kernel.parts.length} × ${summary(kernel.parts[0]!)}`;
+  }
   const shape = `[${kernel.shape.join(", ")}]`;
   switch (kernel.kind) {
     case "map":
       return `map ${shape} ${opsIn(kernel.outputs.map((o) => o.expr))}`;
-    case "reduce":
-      return `${kernel.combine} ${shape} over [${kernel.over.join(", ")}] ${
-        opsIn([kernel.body])
-      } then ${opsIn(kernel.outputs.map((o) => o.expr))}`;
+    case "reduce": {
+      const passes = kernel.passes.map(({ reductions, outputs }) =>
+        [
+          ...reductions.map((r) => `${r.combine} of ${opsIn([r.body])}`),
+          ...outputs.map((o) => `store ${opsIn([o.expr])}`),
+        ].join(", ")
+      );
+      if (kernel.outputs.length > 0) {
+        passes.push(`store ${opsIn(kernel.outputs.map((o) => o.expr))}`);
+      }
+      return `reduce ${shape} over [${kernel.over.join(", ")}] ${
+        passes.join("; ")
+      }`;
+    }
     case "matmul":
       return `matmul ${shape} inner ${kernel.k} then ${
         opsIn(kernel.outputs.map((o) => o.expr))
@@ -111,19 +177,25 @@ function opsIn(exprs: readonly Expr[]): string {
 
 /** Floating-point operations of a kernel: two for each product and its sum, one for each scalar function. */
 function flopsOf(kernel: Kernel): number {
+  if (kernel.kind === "group") return total(kernel.parts.map(flopsOf));
   const points = sizeOf(kernel.shape);
   if (kernel.kind === "scatter") return points;
-  const epilogue = points * callsIn(kernel.outputs.map((o) => o.expr));
-  if (kernel.kind === "matmul") return 2 * points * kernel.k + epilogue;
-  if (kernel.kind === "map") return epilogue;
-  const reduced = points * sizeOf(kernel.over);
-  return reduced * (1 + callsIn([kernel.body])) + epilogue;
+  if (kernel.kind !== "reduce") {
+    const product = kernel.kind === "matmul" ? 2 * kernel.k : 0;
+    return points * (product + callsIn(kernel));
+  }
+  const reductions = total(kernel.passes.map((p) => p.reductions.length));
+  const inside = reductions + callsIn({ ...kernel, outputs: [] });
+  return points * (sizeOf(kernel.over) * inside + callsIn({
+    ...kernel,
+    passes: [],
+  }));
 }
 
-function callsIn(exprs: readonly Expr[]): number {
+function callsIn(kernel: SimpleKernel): number {
   let calls = 0;
   const seen = new Set<Expr>();
-  for (const expr of exprs) {
+  for (const expr of exprsOf(kernel)) {
     visitExpr(expr, (e) => {
       if (e.kind === "call") calls++;
     }, seen);

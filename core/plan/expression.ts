@@ -6,7 +6,13 @@
  * @module
  */
 
-import { type Expr, operandsOf, type View } from "./kernel.ts";
+import {
+  type Expr,
+  operandsOf,
+  type Output,
+  type SimpleKernel,
+  type View,
+} from "./kernel.ts";
 
 /** Calls `visit` once for each distinct expression, operands first. */
 export function visitExpr(
@@ -20,11 +26,10 @@ export function visitExpr(
   visit(expr);
 }
 
-/** Rewrites the leaves of an expression, keeping what is shared shared; null where `leaf` gives null. */
-export function mapLeaves(
-  expr: Expr,
+/** A function that rewrites the leaves of expressions and keeps what is shared shared; null where `leaf` gives null. */
+export function leafMapper(
   leaf: (expr: Expr) => Expr | null,
-): Expr | null {
+): (expr: Expr) => Expr | null {
   const done = new Map<Expr, Expr | null>();
   const visit = (e: Expr): Expr | null => {
     let out = done.get(e);
@@ -55,20 +60,35 @@ export function mapLeaves(
         return leaf(e);
     }
   };
-  return visit(expr);
+  return visit;
 }
 
-/** Rewrites every view of an expression; null where `f` gives null. */
-export function mapViews(
-  expr: Expr,
+/** A function that rewrites every view of expressions; null where `f` gives null. */
+export function viewMapper(
   f: (view: View) => View | null,
-): Expr | null {
-  return mapLeaves(expr, (e) => {
+): (expr: Expr) => Expr | null {
+  return leafMapper((e) => {
     if (e.kind === "const" || e.kind === "acc") return e;
     if (e.kind === "call" || e.kind === "cast") return e;
     const view = f(e.view);
     return view && { ...e, view };
   });
+}
+
+/** Rewrites the leaves of one expression. */
+export function mapLeaves(
+  expr: Expr,
+  leaf: (expr: Expr) => Expr | null,
+): Expr | null {
+  return leafMapper(leaf)(expr);
+}
+
+/** Rewrites the views of one expression. */
+export function mapViews(
+  expr: Expr,
+  f: (view: View) => View | null,
+): Expr | null {
+  return viewMapper(f)(expr);
 }
 
 /** Every view of an expression. */
@@ -87,4 +107,72 @@ export function buffersOf(expr: Expr): Set<number> {
     if (e.kind === "load" || e.kind === "gather") buffers.add(e.buffer);
   });
   return buffers;
+}
+
+/** Every store of a kernel but those of a scatter. */
+export function outputsOf(kernel: SimpleKernel): readonly Output[] {
+  if (kernel.kind === "scatter") return [];
+  if (kernel.kind !== "reduce") return kernel.outputs;
+  return [...kernel.passes.flatMap((p) => p.outputs), ...kernel.outputs];
+}
+
+/** Every expression of a kernel. */
+export function exprsOf(kernel: SimpleKernel): readonly Expr[] {
+  if (kernel.kind === "scatter") return [kernel.index, kernel.source];
+  const stored = outputsOf(kernel).map(({ expr }) => expr);
+  if (kernel.kind !== "reduce") return stored;
+  const bodies = kernel.passes.flatMap((p) => p.reductions.map((r) => r.body));
+  return [...bodies, ...stored];
+}
+
+/** What a rewrite of a kernel does to its parts. */
+export interface Rewrite {
+  /** Buffers. */
+  readonly buffer: (buffer: number) => number;
+  /** Expressions. */
+  readonly expr: (expr: Expr) => Expr;
+}
+
+/** A kernel with other buffers and expressions. */
+export function mapKernel<K extends SimpleKernel>(
+  kernel: K,
+  { buffer, expr }: Rewrite,
+): K;
+export function mapKernel(
+  kernel: SimpleKernel,
+  { buffer, expr }: Rewrite,
+): SimpleKernel {
+  const mapOutputs = (outputs: readonly Output[]): Output[] =>
+    outputs.map((o) => ({
+      buffer: buffer(o.buffer),
+      view: o.view,
+      expr: expr(o.expr),
+    }));
+  switch (kernel.kind) {
+    case "scatter":
+      return {
+        ...kernel,
+        buffer: buffer(kernel.buffer),
+        index: expr(kernel.index),
+        source: expr(kernel.source),
+      };
+    case "map":
+      return { ...kernel, outputs: mapOutputs(kernel.outputs) };
+    case "reduce":
+      return {
+        ...kernel,
+        passes: kernel.passes.map(({ reductions, outputs }) => ({
+          reductions: reductions.map((r) => ({ ...r, body: expr(r.body) })),
+          outputs: mapOutputs(outputs),
+        })),
+        outputs: mapOutputs(kernel.outputs),
+      };
+    case "matmul":
+      return {
+        ...kernel,
+        a: { ...kernel.a, buffer: buffer(kernel.a.buffer) },
+        b: { ...kernel.b, buffer: buffer(kernel.b.buffer) },
+        outputs: mapOutputs(kernel.outputs),
+      };
+  }
 }

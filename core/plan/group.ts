@@ -7,10 +7,12 @@
  */
 
 import type { Graph } from "../backend.ts";
-import { toposort } from "../graph.ts";
+import { toposort, usesOf } from "../graph.ts";
 import type { Node, OpName, Params } from "../node.ts";
 import { ops } from "../ops.ts";
-import { isView } from "./view.ts";
+import { type Cost, costsOf, isCheap, RECOMPUTED, REPEATED } from "./cost.ts";
+import type { View } from "./kernel.ts";
+import { contiguous, isView, moveView } from "./view.ts";
 
 /** A kernel to be: its root node, or an object of its own for one of several kernels of a node. */
 type Group = Node | object;
@@ -33,42 +35,48 @@ export interface Grouping {
   readonly absorbable: ReadonlyMap<Node, readonly Node[]>;
 }
 
-/** Scalar work of an op relative to an addition; what is not listed is costly. */
-const LIGHT: ReadonlySet<OpName> = new Set<OpName>([
-  "neg",
-  "abs",
-  "sign",
-  "floor",
-  "not",
-  "cast",
-  "add",
-  "sub",
-  "mul",
-  "maximum",
-  "minimum",
-  "eq",
-  "lt",
-  "and",
-  "or",
-  "select",
-]);
+/** Times that the cut is made anew with what is known of the one before. */
+const ROUNDS = 3;
 
-/** Light operations that are rather computed again in each of several kernels than stored. */
-const RECOMPUTED = 4;
-
-/** The same where an element is used many times in one kernel. */
-const REPEATED = 2;
-
-/** The same where no buffer is read: masks and positions. */
-const INDEX_ONLY = 8;
-
-/** Cuts a graph into kernels, from the outputs back. */
+/** Cuts a graph into kernels. */
 export function groupNodes(graph: Graph): Grouping {
   const order = toposort(graph.outputs);
+  const layouts = layoutsOf(order);
+  const uses = usesOf(order);
+  // What it costs to compute a node again depends on what is stored, and the other way round.
+  let grouping = cut(
+    graph,
+    order,
+    layouts,
+    uses,
+    costsOf(order, uses, new Set()),
+  );
+  for (let round = 1; round < ROUNDS; round++) {
+    grouping = cut(
+      graph,
+      order,
+      layouts,
+      uses,
+      costsOf(order, uses, grouping.roots),
+    );
+  }
+  return grouping;
+}
+
+/** Movement by which an element comes to stand in another place. */
+const moves: ReadonlySet<OpName> = new Set(["transpose", "slice", "flip"]);
+
+/** Cuts a graph from the outputs back. */
+function cut(
+  graph: Graph,
+  order: readonly Node[],
+  layouts: ReadonlySet<Node>,
+  uses: ReadonlyMap<Node, number>,
+  costs: ReadonlyMap<Node, Cost>,
+): Grouping {
   const outputs = new Set(graph.outputs);
   const roots = new Set<Node>();
   const absorbable = new Map<Node, Node[]>();
-  const costs = costsOf(order);
   const demands = new Map<Node, Demand>();
   const demandOn = (node: Node): Demand => {
     let demand = demands.get(node);
@@ -84,14 +92,19 @@ export function groupNodes(graph: Graph): Grouping {
     demand.needsBuffer ||= buffer;
   };
 
-  for (const node of order.reverse()) {
+  for (const node of order.toReversed()) {
     const demand = demandOn(node);
     const isOutput = outputs.has(node);
     const [x, ...rest] = node.inputs;
     if (isView(node)) {
-      if (isOutput) roots.add(node);
-      const groups = isOutput ? [...demand.groups, node] : demand.groups;
-      use(x!, groups, demand.needsBuffer && !isOutput);
+      if (layouts.has(node) || isOutput) {
+        roots.add(node);
+        use(x!, [node]);
+        continue;
+      }
+      use(x!, demand.groups, demand.needsBuffer);
+      // Seen in two places, it would be computed twice for an element, and what is behind it four times.
+      if (moves.has(node.op) && uses.get(x!)! > 1) demandOn(x!).repeated = true;
       demandOn(x!).repeated ||= demand.repeated || node.op === "expand";
       continue;
     }
@@ -131,9 +144,10 @@ export function groupNodes(graph: Graph): Grouping {
       case "index":
       case "elementwise": {
         const isScatter = node.op === "scatterAdd";
+        const cost = costs.get(node)!;
         const isRoot = isOutput || isScatter || demand.needsBuffer ||
-          demand.groups.size > 1 && !isCheap(costs.get(node)!, RECOMPUTED) ||
-          demand.repeated && !isCheap(costs.get(node)!, REPEATED);
+          demand.groups.size > 1 && !isCheap(cost, RECOMPUTED) ||
+          demand.repeated && !isCheap(cost, REPEATED);
         if (isRoot) roots.add(node);
         const groups = isRoot ? [node] : [...demand.groups];
         if (isScatter) {
@@ -153,38 +167,21 @@ export function groupNodes(graph: Graph): Grouping {
 }
 
 function isMapRoot(group: Group, roots: ReadonlySet<Node>): boolean {
-  return roots.has(group as Node) &&
-    ops[(group as Node).op].kind === "elementwise";
+  if (!roots.has(group as Node)) return false;
+  const { kind } = ops[(group as Node).op];
+  return kind === "elementwise" || isView(group as Node);
 }
 
-/** Scalar work of a node when it is computed inside a kernel, and whether it then reads buffers. */
-interface Cost {
-  readonly work: number;
-  readonly loads: number;
-}
-
-function isCheap({ work, loads }: Cost, most: number): boolean {
-  return work <= (loads === 0 ? INDEX_ONLY : most) && loads <= 1;
-}
-
-function costsOf(order: readonly Node[]): Map<Node, Cost> {
-  const costs = new Map<Node, Cost>();
+/** Movement nodes that no view of the buffer behind them can be: the elements must be laid out anew. */
+function layoutsOf(order: readonly Node[]): Set<Node> {
+  const layouts = new Set<Node>();
+  const views = new Map<Node, View>();
   for (const node of order) {
-    const { kind } = ops[node.op];
-    if (node.op === "fill" || node.op === "iota") {
-      costs.set(node, { work: 0, loads: 0 });
-    } else if (kind === "elementwise" || isView(node)) {
-      const own = isView(node) ? 0 : LIGHT.has(node.op) ? 1 : 100;
-      const operands = isView(node) ? node.inputs.slice(0, 1) : node.inputs;
-      const inner = operands.map((x) => costs.get(x)!);
-      costs.set(node, {
-        work: inner.reduce((sum, { work }) => sum + work, own),
-        loads: inner.reduce((sum, { loads }) => sum + loads, 0),
-      });
-    } else {
-      // Inputs and all else stand in buffers, or are too much to compute twice.
-      costs.set(node, { work: kind === "index" ? 100 : 0, loads: 1 });
-    }
+    const moved = isView(node)
+      ? moveView(node, views.get(node.inputs[0]!)!)
+      : null;
+    if (isView(node) && !moved) layouts.add(node);
+    views.set(node, moved ?? contiguous(node.shape));
   }
-  return costs;
+  return layouts;
 }

@@ -57,8 +57,8 @@ export type Expr =
     readonly view: View;
     readonly dtype: DType;
   }
-  /** What a reduction or a matmul has computed for this point; only in the outputs of such kernels. */
-  | { readonly kind: "acc"; readonly dtype: DType }
+  /** What the reduction of that number, or a matmul as number 0, has computed for this point. */
+  | { readonly kind: "acc"; readonly index: number; readonly dtype: DType }
   /**
    * A conversion between dtypes: of f32 to an integer it truncates toward zero, stops at the ends of the range, and
    * makes 0 of NaN; of one integer type to the other it keeps the bits; to bool it is x ≠ 0.
@@ -113,10 +113,28 @@ export interface MapKernel {
   readonly outputs: readonly Output[];
 }
 
+/** One accumulator: `body` combined over the reduced loops. Of nothing it is 0 for sum, -Infinity for max. */
+export interface Reduction {
+  /** How elements combine. */
+  readonly combine: "sum" | "max";
+  /** What is combined. */
+  readonly body: Expr;
+}
+
+/** One walk over the reduced loops: reductions side by side, and stores at each of its points. */
+export interface Pass {
+  /** What is accumulated. */
+  readonly reductions: readonly Reduction[];
+  /** What is stored at each point of `[...shape, ...over]`. */
+  readonly outputs: readonly Output[];
+}
+
 /**
- * At each point of `shape`: acc = combine of `body` over the extents `over`, then `outputs`, which may read `acc`.
- * Views of `body` run over `[...shape, ...over]`, views of `outputs` over `shape`. An empty reduction gives the
- * identity (0 for sum, -Infinity for max).
+ * At each point of `shape`: the passes over the extents `over` one after another, then `outputs`.
+ *
+ * Views of passes run over `[...shape, ...over]`, views of `outputs` over `shape`. Accumulators are numbered through
+ * all passes; an expression reads those of earlier passes only. A pass may load what it or an earlier pass stores, at
+ * the view of the store only: each point is then read before it is written.
  */
 export interface ReduceKernel {
   /** Discriminates kernels. */
@@ -125,10 +143,8 @@ export interface ReduceKernel {
   readonly shape: Shape;
   /** Loop extents that are reduced. */
   readonly over: Shape;
-  /** How elements combine. */
-  readonly combine: "sum" | "max";
-  /** What is combined. */
-  readonly body: Expr;
+  /** Walks over `over`; at least one. */
+  readonly passes: readonly Pass[];
   /** Stores. */
   readonly outputs: readonly Output[];
 }
@@ -186,8 +202,23 @@ export interface ScatterKernel {
   readonly source: Expr;
 }
 
+/** A kernel with one index space. */
+export type SimpleKernel =
+  | MapKernel
+  | ReduceKernel
+  | MatmulKernel
+  | ScatterKernel;
+
+/** Kernels that are independent of one another, in one launch: the update of many parameters, say. */
+export interface GroupKernel {
+  /** Discriminates kernels. */
+  readonly kind: "group";
+  /** The kernels; their buffers are numbered together. */
+  readonly parts: readonly SimpleKernel[];
+}
+
 /** A unit of work. Buffers are numbered from 0 and each stands once in `Step.buffers`. */
-export type Kernel = MapKernel | ReduceKernel | MatmulKernel | ScatterKernel;
+export type Kernel = SimpleKernel | GroupKernel;
 
 /** Where a value of a plan lives. */
 export type Place =

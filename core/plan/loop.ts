@@ -14,16 +14,18 @@ import { splice } from "../graph.ts";
 import type { Graph, Node, ScanParams } from "../node.ts";
 import { bind, input, ops } from "../ops.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
-import type { Expr, Kernel, Loop } from "./kernel.ts";
+import type { Expr, Loop, SimpleKernel } from "./kernel.ts";
 import { simplify } from "./simplify.ts";
 import { contiguous, isView } from "./view.ts";
 
 /** What lowering a loop needs of the lowering of the graph around it. */
 export interface LoopContext {
   /** The work so far. */
-  readonly kernels: Kernel[];
+  readonly kernels: readonly SimpleKernel[];
   /** The loops so far. */
   readonly loops: Loop[];
+  /** Adds a kernel. */
+  readonly emit: (kernel: SimpleKernel) => void;
   /** A new value. */
   readonly create: (type: Type) => number;
   /** The value that holds a node. */
@@ -43,7 +45,7 @@ export function lowerLoop(
   loop: Node,
   read: ReadonlySet<number>,
 ): Map<number, number> {
-  const { kernels, loops, create } = context;
+  const { kernels, loops, create, emit } = context;
   const { body, carries: count, length, reverse, axis } = loop
     .params as ScanParams;
   const stacks = body.outputs.length;
@@ -67,17 +69,17 @@ export function lowerLoop(
     const shape = type.shape.toSpliced(axis, 0, length);
     const id = create({ shape, dtype: stackedAs(type.dtype) });
     parts.set(part, id);
-    kernels.push(setTo(0, id, shape, stackedAs(type.dtype)));
+    emit(setTo(0, id, shape, stackedAs(type.dtype)));
   }
   const counter = create({ shape: [], dtype: i32 });
-  kernels.push(setTo(reverse ? length - 1 : 0, counter, [], i32));
+  emit(setTo(reverse ? length - 1 : 0, counter, [], i32));
 
   const first = kernels.length;
   const keep = (part: number, type: Type, id: number): void => {
     const { shape } = type;
     if (sizeOf(shape) === 0) return;
     const dtype = stackedAs(type.dtype);
-    kernels.push(append(parts.get(part)!, id, { shape, dtype }, {
+    emit(append(parts.get(part)!, id, { shape, dtype }, {
       axis,
       length,
       counter,
@@ -96,15 +98,15 @@ export function lowerLoop(
     const source = results[i]!;
     if (source === carries[i] || !carries.includes(source)) return source;
     const temporary = create(type);
-    kernels.push(...copy(source, temporary, type));
+    copy(source, temporary, type).forEach(emit);
     return temporary;
   });
   carried.forEach((type, i) => {
     if (sources[i] !== carries[i]) {
-      kernels.push(...copy(sources[i]!, carries[i]!, type));
+      copy(sources[i]!, carries[i]!, type).forEach(emit);
     }
   });
-  kernels.push(move(counter, reverse ? -1 : 1));
+  emit(move(counter, reverse ? -1 : 1));
   loops.push({ first, end: kernels.length, trips: length });
 
   for (const { type, part } of kept) {
@@ -112,7 +114,7 @@ export function lowerLoop(
     const shape = [sizeOf(type.shape) * length];
     const id = create({ shape, dtype: "bool" });
     const arg = load(parts.get(part)!, i32);
-    kernels.push(map(shape, id, { kind: "cast", arg, dtype: "bool" }));
+    emit(map(shape, id, { kind: "cast", arg, dtype: "bool" }));
     parts.set(part, id);
   }
   return parts;
@@ -175,7 +177,7 @@ function load(buffer: number, dtype: DType, view = contiguous([1])): Expr {
   return { kind: "load", buffer, view, dtype };
 }
 
-function map(shape: Shape, buffer: number, expr: Expr): Kernel {
+function map(shape: Shape, buffer: number, expr: Expr): SimpleKernel {
   const view = contiguous(shape);
   return { kind: "map", shape, outputs: [{ buffer, view, expr }] };
 }
@@ -185,16 +187,20 @@ function setTo(
   id: number,
   shape: Shape,
   dtype: DType,
-): Kernel {
+): SimpleKernel {
   return map(shape, id, { kind: "const", value, dtype });
 }
 
-function copy(from: number, to: number, { shape, dtype }: Type): Kernel[] {
+function copy(
+  from: number,
+  to: number,
+  { shape, dtype }: Type,
+): SimpleKernel[] {
   const size = sizeOf(shape);
   return size === 0 ? [] : [map([size], to, load(from, dtype))];
 }
 
-function move(counter: number, by: number): Kernel {
+function move(counter: number, by: number): SimpleKernel {
   const step: Expr = { kind: "const", value: by, dtype: i32 };
   const args = [load(counter, i32, scalar), step];
   return map([], counter, { kind: "call", op: "add", args, dtype: i32 });
@@ -206,7 +212,7 @@ function append(
   value: number,
   { shape, dtype }: Type,
   at: Pick<ScanParams, "axis" | "length"> & { readonly counter: number },
-): Kernel {
+): SimpleKernel {
   const { axis, length } = at;
   const strides = stridesOf(shape.toSpliced(axis, 0, length));
   const one = shape.toSpliced(axis, 0, 1);

@@ -23,11 +23,24 @@ import {
   load,
   strided,
 } from "./inline.ts";
-import type { Expr, Kernel, Loop, Matrix, Output, View } from "./kernel.ts";
+import type {
+  Expr,
+  Loop,
+  Matrix,
+  Output,
+  SimpleKernel,
+  View,
+} from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
 import { schedule } from "./schedule.ts";
 import { partsRead } from "./subgraphs.ts";
-import { contiguous, isContiguous, isView, reshapeView } from "./view.ts";
+import {
+  backView,
+  contiguous,
+  isContiguous,
+  isView,
+  reshapeView,
+} from "./view.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
 export interface Value {
@@ -42,7 +55,9 @@ export interface Lowered {
   /** All buffers. */
   readonly values: readonly Value[];
   /** The work, in order. */
-  readonly kernels: readonly Kernel[];
+  readonly kernels: readonly SimpleKernel[];
+  /** For each kernel, which axis of the space that it came from each loop is. */
+  readonly axes: readonly (readonly number[])[];
   /** Ranges of kernels that repeat; outer before inner loops. */
   readonly loops: readonly Loop[];
   /** The value of each output of the graph. */
@@ -53,7 +68,8 @@ export interface Lowered {
 interface Program {
   readonly buffersPerKernel: number;
   readonly values: Value[];
-  readonly kernels: Kernel[];
+  readonly kernels: SimpleKernel[];
+  readonly axes: (readonly number[])[];
   readonly loops: Loop[];
 }
 
@@ -67,10 +83,16 @@ interface State extends InlineState, Program {
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
 export function lower(graph: Graph, buffersPerKernel: number): Lowered {
-  const program = { buffersPerKernel, values: [], kernels: [], loops: [] };
+  const program: Program = {
+    buffersPerKernel,
+    values: [],
+    kernels: [],
+    axes: [],
+    loops: [],
+  };
   const inputs = graph.inputs.map((node) => newValue(program, node));
   const outputs = lowerGraph(program, graph, inputs);
-  const loops = program.loops.sort((a: Loop, b: Loop) =>
+  const loops = program.loops.sort((a, b) =>
     a.first - b.first || b.end - a.end
   );
   return { ...program, loops, outputs };
@@ -100,6 +122,16 @@ function newValue({ values }: Program, { shape, dtype }: Type): number {
   return values.push({ size: sizeOf(shape), dtype }) - 1;
 }
 
+/** Appends a kernel; its loops are those of the space it came from unless `axes` tells otherwise. */
+function emit(
+  state: State,
+  kernel: SimpleKernel,
+  axes: readonly number[] = kernel.shape.map((_, i) => i),
+): void {
+  state.kernels.push(kernel);
+  state.axes.push(axes);
+}
+
 /** The value that holds a node, computed now if it is not yet. */
 function materialize(state: State, node: Node): number {
   const known = state.ids.get(node);
@@ -118,19 +150,43 @@ function materialize(state: State, node: Node): number {
   return id;
 }
 
+/** What a kernel computes, and where it stores that. */
+interface Target {
+  /** The node that is computed. */
+  readonly root: Node;
+  /** Its elements within the value of the node that is wanted. */
+  readonly view: View;
+}
+
 /** Lowers an elementwise root, with the reduction or product behind it where one fits; or a reduction or product alone. */
 function lowerRoot(state: State, node: Node): number {
-  const { kind } = ops[node.op];
-  const alone = kind === "reduce" || kind === "product";
-  const candidates = alone
-    ? [node]
+  const target = targetOf(state, node);
+  const { root } = target;
+  const { kind } = ops[root.op];
+  const isOwn = root === node || !state.grouping.roots.has(root);
+  const candidates = isOwn && (kind === "reduce" || kind === "product")
+    ? [root]
     : [...state.grouping.absorbable.get(node) ?? []].sort(byWork);
   for (const acc of [...candidates, null]) {
     if (acc && state.ids.has(acc)) continue;
-    const id = tryRoot(state, node, acc);
+    const id = tryRoot(state, node, target, acc);
     if (id !== null) return id;
   }
   throw new Error(`Cotan has a bug: ${node.op} was not lowered`);
+}
+
+/** A node as what is behind its movement, stored in its order: elements are laid out anew as they are computed. */
+function targetOf(state: State, node: Node): Target {
+  let root = node, view = contiguous(node.shape);
+  while (isView(root)) {
+    const [x] = root.inputs;
+    const back = backView(root, view);
+    if (!back) break;
+    root = x!;
+    view = back;
+    if (state.grouping.roots.has(root) || state.ids.has(root)) break;
+  }
+  return { root, view };
 }
 
 /** Products before reductions, then the larger first. */
@@ -140,16 +196,26 @@ function byWork(a: Node, b: Node): number {
   return work(b) - work(a);
 }
 
-function tryRoot(state: State, root: Node, acc: Node | null): number | null {
+function tryRoot(
+  state: State,
+  node: Node,
+  { root, view }: Target,
+  acc: Node | null,
+): number | null {
   for (;;) {
     const known = state.ids.size;
-    const build: Build = { root, acc, exprs: new Map() };
+    const build: Build = { root: node, acc, exprs: new Map() };
     const inner = inline(state, build, root);
-    const expr = acc ? asEpilogue(inner, root, acc) : inner;
-    if (!expr) return null;
+    const output = { view, expr: inner };
+    const stored = acc ? asEpilogue(output, root, acc) : output;
+    if (!stored) return null;
+    const { expr } = stored;
     const shape = acc ? acc.shape : root.shape;
     const make = acc ? withAcc(state, acc, build) : {
-      kernel: (outputs: Output[]): Kernel => ({ kind: "map", shape, outputs }),
+      kernel: (outputs: Output[]): SimpleKernel => {
+        return { kind: "map", shape, outputs };
+      },
+      axes: shape.map((_, i) => i),
       reads: new Set<number>(),
     };
     const reads = new Set([...make.reads, ...buffersOf(expr)]);
@@ -168,30 +234,31 @@ function tryRoot(state: State, root: Node, acc: Node | null): number | null {
       invariant(acc && acc !== root, "a kernel reads too many buffers");
       return null;
     }
-    const id = newValue(state, root);
-    state.kernels.push(
-      make.kernel([{ buffer: id, view: contiguous(shape), expr }]),
-    );
+    const id = newValue(state, node);
+    const outputs = [{ buffer: id, ...stored }];
+    emit(state, make.kernel(outputs), make.axes);
     return id;
   }
 }
 
-/** An expression over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
-function asEpilogue(expr: Expr, root: Node, acc: Node): Expr | null {
+/** A store over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
+function asEpilogue(
+  { view, expr }: Omit<Output, "buffer">,
+  root: Node,
+  acc: Node,
+): Omit<Output, "buffer"> | null {
   if (sizeOf(root.shape) !== sizeOf(acc.shape)) return null;
-  const moved = mapViews(
-    expr,
-    (view) => reshapeView(view, root.shape, acc.shape),
-  );
+  const move = (view: View) => reshapeView(view, root.shape, acc.shape);
+  const there = move(view), moved = mapViews(expr, move);
   let found = false;
-  const out = moved && mapLeaves(moved, (e) => {
+  const out = there && moved && mapLeaves(moved, (e) => {
     if (e.kind !== "load" || e.buffer !== ACC) return e;
     found = true;
     return isContiguous(e.view, acc.shape)
-      ? { kind: "acc", dtype: e.dtype }
+      ? { kind: "acc", index: 0, dtype: e.dtype }
       : null;
   });
-  return found ? out : null;
+  return found && out ? { view: there!, expr: out } : null;
 }
 
 /** The kernel around a reduction or product, given its outputs; and the buffers it reads for it. */
@@ -199,7 +266,11 @@ function withAcc(
   state: State,
   acc: Node,
   build: Build,
-): { kernel: (outputs: Output[]) => Kernel; reads: Set<number> } {
+): {
+  kernel: (outputs: Output[]) => SimpleKernel;
+  axes: readonly number[];
+  reads: Set<number>;
+} {
   const { shape } = acc;
   if (acc.op === "matmul") {
     const [a, b] = acc.inputs.map((x) => strided(state, x)) as [Matrix, Matrix];
@@ -214,6 +285,7 @@ function withAcc(
           outputs,
         };
       },
+      axes: shape.map((_, i) => i),
       reads: new Set([a.buffer, b.buffer]),
     };
   }
@@ -232,15 +304,10 @@ function withAcc(
   }))!;
   const over = axes.map((axis) => x!.shape[axis]!);
   const combine = acc.op as "sum" | "max";
+  const passes = [{ reductions: [{ combine, body }], outputs: [] }];
   return {
-    kernel: (outputs) => ({
-      kind: "reduce",
-      shape,
-      over,
-      combine,
-      body,
-      outputs,
-    }),
+    kernel: (outputs) => ({ kind: "reduce", shape, over, passes, outputs }),
+    axes: perm,
     reads: buffersOf(body),
   };
 }
@@ -278,7 +345,7 @@ function store(state: State, node: Node, buffer: number, view: View): void {
   }
   const { shape } = node;
   if (sizeOf(shape) === 0) return;
-  state.kernels.push({ kind: "map", shape, outputs: [{ buffer, view, expr }] });
+  emit(state, { kind: "map", shape, outputs: [{ buffer, view, expr }] });
 }
 
 function lowerPad(state: State, node: Node): number {
@@ -289,7 +356,7 @@ function lowerPad(state: State, node: Node): number {
   const { dtype, shape } = node;
   if (sizeOf(shape) > sizeOf(x!.shape)) {
     const expr: Expr = { kind: "const", value, dtype };
-    state.kernels.push({
+    emit(state, {
       kind: "map",
       shape,
       outputs: [{ buffer: id, view, expr }],
@@ -328,7 +395,7 @@ function lowerScatter(state: State, node: Node): number {
     return buffersOf(expr).size > room ? load(state, operand) : expr;
   };
   const room = Math.floor((state.buffersPerKernel - 1) / 2);
-  state.kernels.push({
+  emit(state, {
     kind: "scatter",
     shape,
     axis,
@@ -350,6 +417,7 @@ function lowerPart(state: State, node: Node): number {
     parts = lowerLoop(
       {
         ...state,
+        emit: (kernel) => emit(state, kernel),
         create: (type) => newValue(state, type),
         store: (x, id) => store(state, x, id, contiguous(x.shape)),
         lower: (graph, inputs) => lowerGraph(state, graph, inputs),

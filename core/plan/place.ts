@@ -8,10 +8,18 @@
 
 import type { Limits } from "../backend.ts";
 import { DeviceError } from "../errors.ts";
-import { sizeOf } from "../shape.ts";
-import { visitExpr } from "./expression.ts";
-import type { Expr, Kernel, OutputSource, Place } from "./kernel.ts";
-import type { Lowered, Value } from "./lower.ts";
+import { type Shape, sizeOf } from "../shape.ts";
+import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
+import type {
+  Expr,
+  Kernel,
+  Loop,
+  Output,
+  OutputSource,
+  Place,
+  SimpleKernel,
+} from "./kernel.ts";
+import type { Value } from "./lower.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */
@@ -24,6 +32,18 @@ export interface Placement {
   readonly pages: readonly number[];
 }
 
+/** A program whose values have no places yet. */
+export interface Unplaced {
+  /** All buffers. */
+  readonly values: readonly Value[];
+  /** The work, in order. */
+  readonly kernels: readonly Kernel[];
+  /** Ranges of kernels that repeat. */
+  readonly loops: readonly Loop[];
+  /** The value of each output. */
+  readonly outputs: readonly number[];
+}
+
 /** When a value is written first and read last, in steps; halves are between them. */
 interface Life {
   first: number;
@@ -32,7 +52,7 @@ interface Life {
 
 /** Gives each value a place: dying values of the same size are overwritten in place, others share the arena. */
 export function place(
-  lowered: Lowered,
+  lowered: Unplaced,
   inputs: number,
   donated: readonly boolean[],
   limits: Limits,
@@ -56,6 +76,7 @@ export function place(
   const arena = new Arena(limits);
   kernels.forEach((kernel, step) => {
     const born = writtenBy(kernel).filter((id) => lives[id]!.first === step);
+    const inherited = new Set<number>();
     for (const id of born) {
       const current = places[id];
       const inPlace = overwritable(kernel, id, values)
@@ -71,11 +92,14 @@ export function place(
         places[id] = { kind: "input", index: input };
         outputs[current.index] = { kind: "input", index: input };
       } else {
-        const over = inPlace.find((x) => places[x]?.kind === "arena");
+        const over = inPlace.find((x) =>
+          places[x]?.kind === "arena" && !inherited.has(x)
+        );
         const bytes = values[id]!.size * 4;
         places[id] = over === undefined
           ? arena.take(bytes)
           : arena.inherit(places[over] as Place & { kind: "arena" });
+        if (over !== undefined) inherited.add(over);
       }
     }
     lives.forEach(({ last }, id) => {
@@ -101,7 +125,7 @@ function deadInputs(
   return found;
 }
 
-function livesOf({ values, kernels, loops, outputs }: Lowered): Life[] {
+function livesOf({ values, kernels, loops, outputs }: Unplaced): Life[] {
   const lives = values.map((): Life => ({ first: -1, last: -1 }));
   kernels.forEach((kernel, step) => {
     for (const id of writtenBy(kernel)) {
@@ -121,48 +145,85 @@ function livesOf({ values, kernels, loops, outputs }: Lowered): Life[] {
   return lives;
 }
 
+function partsOf(kernel: Kernel): readonly SimpleKernel[] {
+  return kernel.kind === "group" ? kernel.parts : [kernel];
+}
+
 /** Values that a kernel stores to. */
 export function writtenBy(kernel: Kernel): number[] {
-  if (kernel.kind === "scatter") return [kernel.buffer];
-  return kernel.outputs.map(({ buffer }) => buffer);
+  return partsOf(kernel).flatMap((part) =>
+    part.kind === "scatter"
+      ? [part.buffer]
+      : outputsOf(part).map(({ buffer }) => buffer)
+  );
 }
 
 /** Values that a kernel reads. */
 export function readBy(kernel: Kernel): Set<number> {
   const read = new Set<number>();
-  const visit = (expr: Expr): void =>
-    visitExpr(expr, (e) => {
-      if (e.kind === "load" || e.kind === "gather") read.add(e.buffer);
-    });
-  if (kernel.kind === "scatter") {
-    visit(kernel.index);
-    visit(kernel.source);
-    return read;
+  const seen = new Set<Expr>();
+  for (const part of partsOf(kernel)) {
+    for (const expr of exprsOf(part)) {
+      visitExpr(expr, (e) => {
+        if (e.kind === "load" || e.kind === "gather") read.add(e.buffer);
+      }, seen);
+    }
+    if (part.kind === "matmul") read.add(part.a.buffer).add(part.b.buffer);
   }
-  for (const { expr } of kernel.outputs) visit(expr);
-  if (kernel.kind === "reduce") visit(kernel.body);
-  if (kernel.kind === "matmul") read.add(kernel.a.buffer).add(kernel.b.buffer);
   return read;
 }
 
-/** Values that an output of a kernel may overwrite: read only where the output is stored. */
-function overwritable(
+/** Values that an output of a kernel may overwrite: those of its kind that are read only where it is stored. */
+export function overwritable(
   kernel: Kernel,
   id: number,
   values: readonly Value[],
 ): number[] {
-  if (kernel.kind !== "map" || kernel.outputs.length !== 1) return [];
-  const [{ view, expr }] = kernel.outputs as [typeof kernel.outputs[0]];
+  const parts = partsOf(kernel);
+  const part = parts.find((p) => writtenBy(p).includes(id))!;
+  if (part.kind === "scatter") return [];
   const { size, dtype } = values[id]!;
-  if (sizeOf(kernel.shape) !== size) return [];
-  const fits = new Map<number, boolean>();
-  visitExpr(expr, (e) => {
-    if (e.kind !== "load" && e.kind !== "gather") return;
-    const alike = e.kind === "load" && sameOver(e.view, view, kernel.shape) &&
-      values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
-    fits.set(e.buffer, (fits.get(e.buffer) ?? true) && alike);
-  });
-  return [...fits].flatMap(([buffer, fit]) => fit ? [buffer] : []);
+  const [space, last] = lastReadsOf(part, id);
+  const store = outputsOf(part).find(({ buffer }) => buffer === id)!;
+  if (sizeOf(space) !== size) return [];
+  const fits = new Set<number>(), elsewhere = new Set<number>();
+  for (const other of parts) {
+    if (other !== part) readBy(other).forEach((x) => elsewhere.add(x));
+  }
+  if (part.kind === "matmul") {
+    elsewhere.add(part.a.buffer).add(part.b.buffer);
+  }
+  const seen = new Set<Expr>();
+  for (const expr of exprsOf(part)) {
+    const isLast = last.includes(expr);
+    visitExpr(expr, (e) => {
+      if (e.kind !== "load" && e.kind !== "gather") return;
+      const alike = isLast && e.kind === "load" &&
+        sameOver(e.view, store.view, space) &&
+        values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
+      (alike ? fits : elsewhere).add(e.buffer);
+    }, seen);
+  }
+  return [...fits].filter((buffer) => !elsewhere.has(buffer));
+}
+
+/**
+ * The loops in which a kernel stores a value, and what it may read of the place while it does: anything where that is
+ * the last of its walks, and what it stores for each row where it is done with the walks.
+ */
+function lastReadsOf(
+  kernel: Exclude<SimpleKernel, { kind: "scatter" }>,
+  id: number,
+): [Shape, readonly Expr[]] {
+  const { shape, outputs } = kernel;
+  const isIn = (list: readonly Output[]): boolean =>
+    list.some(({ buffer }) => buffer === id);
+  if (kernel.kind !== "reduce") return [shape, exprsOf(kernel)];
+  const rows = outputs.map(({ expr }) => expr);
+  if (isIn(outputs)) return [shape, rows];
+  const { over, passes } = kernel;
+  const walks = exprsOf({ ...kernel, outputs: [] });
+  return [[...shape, ...over], isIn(passes.at(-1)!.outputs) ? walks : []];
 }
 
 /** Slots in pages, each taken where the smallest hole fits. */

@@ -9,11 +9,14 @@
 import type { Graph, Limits } from "../backend.ts";
 import type { Node } from "../node.ts";
 import { coalesce } from "./coalesce.ts";
-import { mapLeaves } from "./expression.ts";
+import { fuse } from "./fuse.ts";
+import { leafMapper, mapKernel } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
+import { launch } from "./launch.ts";
 import { lower, type Lowered } from "./lower.ts";
 import { place, readBy, writtenBy } from "./place.ts";
 import { simplify } from "./simplify.ts";
+import { rewriteStretches } from "./stretches.ts";
 
 /** Plans a graph within the limits of a backend; `donated` tells which inputs may be overwritten. */
 export function buildPlan(
@@ -26,9 +29,30 @@ export function buildPlan(
     graph.inputs,
     donated,
   );
-  const kernels = lowered.kernels.map(coalesce);
+  // Kernels may count on results that take the place of operands; where these do not in the end, they must not.
+  const plan = planKernels(lowered, graph, donated, limits, donated);
+  return keepsLimits(plan, limits)
+    ? plan
+    : planKernels(lowered, graph, donated, limits, []);
+}
+
+function planKernels(
+  lowered: Lowered,
+  graph: Graph,
+  donated: readonly boolean[],
+  limits: Limits,
+  overwritten: readonly boolean[],
+): Plan {
+  const { values } = lowered;
+  const { kernels, loops } = rewriteStretches(lowered, (stretch) =>
+    launch(
+      fuse(stretch, limits.buffersPerKernel, overwritten),
+      values,
+      graph.inputs.length,
+      limits.buffersPerLaunch,
+    ).map(coalesce));
   const { places, outputs, pages } = place(
-    { ...lowered, kernels },
+    { values, outputs: lowered.outputs, kernels, loops },
     graph.inputs.length,
     donated,
     limits,
@@ -41,9 +65,15 @@ export function buildPlan(
     outputs,
     freed: donated.flatMap((gone, i) => gone && !kept.has(i) ? [i] : []),
     steps: kernels.map((kernel) => bindBuffers(kernel, lowered, places)),
-    loops: lowered.loops,
+    loops,
     pages,
   };
+}
+
+function keepsLimits({ steps }: Plan, limits: Limits): boolean {
+  return steps.every(({ kernel, buffers }) =>
+    kernel.kind === "group" || buffers.length <= limits.buffersPerKernel
+  );
 }
 
 /** An output that is an input which stays the caller's, or that comes twice, gets a kernel that copies it. */
@@ -54,6 +84,7 @@ function copyRepeats(
 ): Lowered {
   const values = [...lowered.values];
   const kernels = [...lowered.kernels];
+  const axes = [...lowered.axes];
   const seen = new Set<number>();
   const outputs = lowered.outputs.map((id) => {
     const isKept = id < inputs.length && !donated[id];
@@ -70,9 +101,10 @@ function copyRepeats(
       shape: [size],
       outputs: [{ buffer: copy, view, expr }],
     });
+    axes.push([0]);
     return copy;
   });
-  return { ...lowered, values, kernels, outputs };
+  return { ...lowered, values, kernels, axes, outputs };
 }
 
 /** Renumbers the buffers of a kernel from 0; values that share a place are one buffer. */
@@ -101,39 +133,12 @@ function bindBuffers(
   return { kernel: renumber(kernel, numberOf), buffers, dtypes };
 }
 
-function renumber(kernel: Kernel, numberOf: (id: number) => number): Kernel {
-  const inExpr = (expr: Expr): Expr =>
-    mapLeaves(
-      expr,
-      (e) => "buffer" in e ? { ...e, buffer: numberOf(e.buffer) } : e,
-    )!;
-  if (kernel.kind === "scatter") {
-    const { index, source, buffer } = kernel;
-    return {
-      ...kernel,
-      buffer: numberOf(buffer),
-      index: inExpr(index),
-      source: inExpr(source),
-    };
-  }
-  const outputs = kernel.outputs.map(({ buffer, view, expr }) => ({
-    buffer: numberOf(buffer),
-    view,
-    expr: inExpr(expr),
-  }));
-  switch (kernel.kind) {
-    case "map":
-      return { ...kernel, outputs };
-    case "reduce":
-      return { ...kernel, outputs, body: inExpr(kernel.body) };
-    case "matmul": {
-      const { a, b } = kernel;
-      return {
-        ...kernel,
-        outputs,
-        a: { ...a, buffer: numberOf(a.buffer) },
-        b: { ...b, buffer: numberOf(b.buffer) },
-      };
-    }
-  }
+function renumber(kernel: Kernel, buffer: (id: number) => number): Kernel {
+  const rename = leafMapper((e) =>
+    "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
+  );
+  const expr = (e: Expr): Expr => rename(e)!;
+  if (kernel.kind !== "group") return mapKernel(kernel, { buffer, expr });
+  const parts = kernel.parts.map((part) => mapKernel(part, { buffer, expr }));
+  return { ...kernel, parts };
 }

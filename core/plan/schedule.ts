@@ -1,8 +1,9 @@
 /**
- * The order of kernels: each comes when an output asks for it, and before that where it takes no more room than it frees.
+ * The order of kernels: each comes when an output asks for it. Where values are computed again to save memory, it comes
+ * before that if it takes no more room than it frees.
  *
- * So the gradient of a weight is computed where the backward pass comes by, not at the end, and what it is computed from
- * is not kept until then.
+ * So the gradient of a weight is computed where the backward pass comes by, not at the end, and what has been computed
+ * again for it is not kept until then.
  *
  * This module is browser compatible.
  *
@@ -21,7 +22,11 @@ interface Needs {
 
 /** The nodes that are computed into buffers, in the order in which they are to be. */
 export function schedule(graph: Graph, roots: ReadonlySet<Node>): Node[] {
-  const needs = needsOf(toposort(graph.outputs), roots);
+  const order = toposort(graph.outputs);
+  if (!order.some(({ op }) => op === "after")) {
+    return order.filter((node) => roots.has(node));
+  }
+  const needs = needsOf(order, roots);
   const readers = invert(needs, "reads"), waiters = invert(needs, "waits");
   const outputs = new Set(graph.outputs);
   const done = new Set<Node>();

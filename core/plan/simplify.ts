@@ -7,7 +7,7 @@
  */
 
 import type { Graph } from "../backend.ts";
-import { toposort } from "../graph.ts";
+import { toposort, usesOf } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { bind, fill } from "../ops.ts";
 import { inFull } from "./key.ts";
@@ -72,18 +72,6 @@ function valueOf(node: Node): number | null {
   return node.op === "fill" ? (node.params as Params["fill"]).value : null;
 }
 
-/** How many operands and outputs each node is. */
-function usesOf(
-  order: readonly Node[],
-  outputs: readonly Node[],
-): Map<Node, number> {
-  const uses = new Map<Node, number>();
-  const count = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
-  for (const node of order) node.inputs.forEach(count);
-  outputs.forEach(count);
-  return uses;
-}
-
 /** A simpler node of the same value, or the node itself; `alone` says that nothing else uses the first operand. */
 function reduce(node: Node, alone: boolean): Node {
   const [x, y] = node.inputs;
@@ -95,7 +83,7 @@ function reduce(node: Node, alone: boolean): Node {
     case "cast":
       return x!.dtype === node.dtype ? x! : node;
     case "add":
-      return b === 0 ? x! : a === 0 ? y! : node;
+      return b === 0 ? x! : a === 0 ? y! : joined(x!, y!) ?? node;
     case "sub":
       return b === 0 ? x! : node;
     case "mul":
@@ -140,6 +128,8 @@ function reduce(node: Node, alone: boolean): Node {
       }
       return a != null ? fill(node, a) : node;
     }
+    case "pad":
+      return sameShape(x!.shape, node.shape) ? x! : node;
     case "expand":
       if (sameShape(x!.shape, node.shape)) return x!;
       return a != null ? fill(node, a) : node;
@@ -162,6 +152,41 @@ function reduce(node: Node, alone: boolean): Node {
     default:
       return node;
   }
+}
+
+/**
+ * The sum of two paddings whose contents lie side by side along an axis, as one: gradients of the parts of a tensor are
+ * its gradient in parts.
+ */
+function joined(x: Node, y: Node): Node | null {
+  if (x.op !== "pad" || y.op !== "pad") return null;
+  const [p, q] = [x, y].map((n) => n.params as Params["pad"]) as [
+    Params["pad"],
+    Params["pad"],
+  ];
+  const isPlain = [p, q].every(({ value, interior }) =>
+    value === 0 && interior.every((n) => n === 0)
+  );
+  const differ = p.low.flatMap((low, i) =>
+    low === q.low[i] && p.high[i] === q.high[i] ? [] : [i]
+  );
+  const [axis] = differ;
+  if (!isPlain || differ.length !== 1) return null;
+  if (p.low[axis!]! > q.low[axis!]!) return joined(y, x);
+  const [a, b] = [x.inputs[0]!, y.inputs[0]!];
+  const gap = q.low[axis!]! - p.low[axis!]! - a.shape[axis!]!;
+  if (gap < 0) return null;
+  const parts = [a, b].flatMap((n) =>
+    n.op === "concat" && (n.params as Params["concat"]).axis === axis
+      ? n.inputs
+      : [n]
+  );
+  if (gap > 0) {
+    const shape = a.shape.map((d, i) => i === axis ? gap : d);
+    parts.splice(-1, 0, fill({ shape, dtype: x.dtype }, 0));
+  }
+  const together = bind("concat", parts, { axis: axis! });
+  return bind("pad", [together], { ...p, high: q.high });
 }
 
 function swapsLast(perm: readonly number[]): boolean {

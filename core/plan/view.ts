@@ -112,3 +112,24 @@ export function moveView(node: Node, view: View): View | null {
   const params = node.params as Params["reshape"];
   return rule(view, node.inputs[0]!.shape, node.shape, params);
 }
+
+/** A view over the result of a movement node as one over its operand; null where that does not have just its elements. */
+export function backView(
+  { op, inputs, shape, params }: Node,
+  view: View,
+): View | null {
+  const [x] = inputs;
+  switch (op) {
+    case "reshape":
+      return reshapeView(view, shape, x!.shape);
+    case "transpose": {
+      const { perm } = params as Params["transpose"];
+      const strides = perm.map((_, axis) => view.strides[perm.indexOf(axis)]!);
+      return { offset: view.offset, strides };
+    }
+    case "flip":
+      return rules.flip(view, shape, shape, params as Params["flip"]);
+    default:
+      return null;
+  }
+}

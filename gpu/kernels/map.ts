@@ -6,33 +6,41 @@
  * @module
  */
 
-import type { DType } from "../../core/dtype.ts";
 import type { MapKernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
-import { accessesOf } from "../expr.ts";
-import type { Schedule } from "../schedule.ts";
 import { Block } from "../block.ts";
-import { type Program, Shader, splitIndex, vectorBuffers } from "../shader.ts";
+import { accessesOf, fixedFrom, storesOf } from "../expr.ts";
+import type { Schedule } from "../schedule.ts";
+import {
+  type Section,
+  type Shader,
+  splitIndex,
+  vectorBuffers,
+} from "../shader.ts";
 
-/** The shader of a map. */
-export function mapProgram(
+/** Buffers that a map takes as vectors. */
+export function mapVectors(kernel: MapKernel): Set<number> {
+  const axis = vectorAxis(kernel);
+  if (axis === null) return new Set();
+  return vectorBuffers(accessesOf(kernel.outputs), axis);
+}
+
+/** The code of a map. */
+export function mapSection(
   kernel: MapKernel,
-  dtypes: readonly DType[],
-  writable: readonly boolean[],
+  shader: Shader,
   schedule: Schedule,
-): Program {
+): Section {
   const { shape, outputs } = kernel;
-  const last = shape.length - 1;
-  const lanes = last >= 0 && shape[last]! % 4 === 0 ? last : null;
+  const lanes = vectorAxis(kernel);
   const grid = shape.map((d, axis) => axis === lanes ? d / 4 : d);
-  const accesses = accessesOf(outputs);
-  const vectors = lanes === null
-    ? new Set<number>()
-    : vectorBuffers(accesses, lanes);
-
   const index = grid.map((_, axis) => `i${axis}`);
-  const shader = new Shader(dtypes, writable, vectors);
-  const block = new Block(shader, { index, lanes });
+  const all = new Block(shader, { index: [], lanes: null }, "u");
+  const isFixed = fixedFrom(0, new Set(storesOf(kernel)));
+  const block = new Block(shader, { index, lanes }, "t", {
+    block: all,
+    isFixed,
+  });
   block.store(outputs);
 
   const points = sizeOf(grid);
@@ -41,12 +49,20 @@ export function mapProgram(
   const body = each === 1
     ? `let p = ${first};
 if (p >= ${points}u) { return; }
+${all.take()}
 ${splitIndex("p", grid, index)}
-${block}`
+${block.take()}`
     : `let first = ${first} * ${each}u;
+${all.take()}
 for (var p = first; p < min(first + ${each}u, ${points}u); p++) {
 ${splitIndex("p", grid, index)}
-${block}
+${block.take()}
 }`;
-  return shader.finish(Math.ceil(points / (workgroup * each)), workgroup, body);
+  const workgroups = Math.ceil(points / (workgroup * each));
+  return { workgroups, lanes: workgroup, body };
+}
+
+function vectorAxis({ shape }: MapKernel): number | null {
+  const last = shape.length - 1;
+  return last >= 0 && shape[last]! % 4 === 0 ? last : null;
 }

@@ -6,38 +6,32 @@
  * @module
  */
 
-import type { DType } from "../../core/dtype.ts";
 import type { MatmulKernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
 import { accessesOf } from "../expr.ts";
 import type { Schedule } from "../schedule.ts";
 import { Block } from "../block.ts";
-import { isVector, type Program, Shader, splitIndex } from "../shader.ts";
+import { isVector, type Section, type Shader, splitIndex } from "../shader.ts";
 import { registerTile } from "./register_tile.ts";
 import { sharedTile } from "./shared_tile.ts";
 import type { Product } from "./tile.ts";
 
-/** The shader of a matrix product. */
-export function matmulProgram(
+/** The code of a matrix product. */
+export function matmulSection(
   kernel: MatmulKernel,
-  dtypes: readonly DType[],
-  writable: readonly boolean[],
+  shader: Shader,
   schedule: Schedule,
-): Program {
+): Section {
   const rank = kernel.shape.length;
   const [m, n] = [kernel.shape[rank - 2]!, kernel.shape[rank - 1]!];
   const outer = kernel.shape.slice(0, -2);
   const batch = outer.map((_, axis) => `i${axis}`);
-  const inRegisters = schedule.matmul.tiles === "register";
-  const vectors = vectorOperands(kernel);
-  if (!inRegisters) {
-    [kernel.a, kernel.b].forEach((x) => vectors.delete(x.buffer));
-  }
-  const shader = new Shader(dtypes, writable, vectors);
   shader.declare(storeFunction(shader, kernel, batch));
 
   const product: Product = { kernel, m, n, batch, shader };
-  const tile = inRegisters ? registerTile(product) : sharedTile(product);
+  const tile = schedule.matmul.tiles === "register"
+    ? registerTile(product)
+    : sharedTile(product);
   const grid = [
     ...outer,
     Math.ceil(n / tile.columns),
@@ -48,12 +42,13 @@ export function matmulProgram(
 let row = down * ${tile.rows}u;
 let column = over * ${tile.columns}u;
 ${tile.body}`;
-  return shader.finish(sizeOf(grid), tile.lanes, body);
+  return { workgroups: sizeOf(grid), lanes: tile.lanes, body };
 }
 
-/** Buffers whose operands and results are all aligned vectors. */
-function vectorOperands(
+/** Buffers that a matrix product takes as vectors: those whose operands and results are all aligned. */
+export function matmulVectors(
   { shape, a, b, outputs }: MatmulKernel,
+  schedule: Schedule,
 ): Set<number> {
   const rank = shape.length;
   const accesses = accessesOf(outputs);
@@ -61,7 +56,8 @@ function vectorOperands(
     [a.buffer, b.buffer, ...accesses.map(({ buffer }) => buffer)],
   );
   for (const { buffer, view } of [a, b]) {
-    const fits = isVector(view, rank - 1) || isVector(view, rank - 2);
+    const fits = schedule.matmul.tiles === "register" &&
+      (isVector(view, rank - 1) || isVector(view, rank - 2));
     if (!fits) vectors.delete(buffer);
   }
   for (const { buffer, view } of accesses) {
@@ -81,21 +77,22 @@ function storeFunction(
   const whole = n % 4 === 0;
   const index = [...batch, "row", whole ? "quad" : "column"];
   const lanes = whole ? shape.length - 1 : null;
-  const block = new Block(shader, { index, lanes, acc: "total" });
+  const block = new Block(shader, { index, lanes, accs: ["total"] });
   block.store(outputs);
+  const stores = block.take();
   const parameters = (last: string): string =>
     [...batch.map((name) => `${name}: u32`), "row: u32", last].join(", ");
   if (whole) {
     return `fn store(${parameters("first: u32, total: vec4f")}) {
 if (row >= ${m}u || first >= ${n}u) { return; }
 let quad = first / 4u;
-${block}
+${stores}
 }`;
   }
   const given = [...batch, "row"].join(", ");
   return `fn store_one(${parameters("column: u32, total: f32")}) {
 if (row >= ${m}u || column >= ${n}u) { return; }
-${block}
+${stores}
 }
 fn store(${parameters("first: u32, total: vec4f")}) {
 store_one(${given}, first, total.x);

@@ -7,39 +7,36 @@
  * @module
  */
 
-import type { DType } from "../../core/dtype.ts";
 import type { ScatterKernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
 import type { Schedule } from "../schedule.ts";
 import { Block } from "../block.ts";
-import { type Program, Shader, splitIndex } from "../shader.ts";
+import { type Section, type Shader, splitIndex } from "../shader.ts";
 
-/** The shader of a scatter. */
-export function scatterProgram(
+/** The code of a scatter. */
+export function scatterSection(
   kernel: ScatterKernel,
-  dtypes: readonly DType[],
-  writable: readonly boolean[],
+  shader: Shader,
   schedule: Schedule,
-): Program {
+): Section {
   const { shape, axis, buffer, view, stride, size } = kernel;
   const grid = shape.map((d, i) => i === axis ? 1 : d);
   const points = sizeOf(grid);
   const index = shape.map((_, i) => i === axis ? "along" : `i${i}`);
   const names = shape.map((_, i) => i === axis ? "unused" : `i${i}`);
 
-  const shader = new Shader(dtypes, writable, new Set());
   const block = new Block(shader, { index, lanes: null });
   block.scatter(buffer, view, kernel.index, stride, size, kernel.source);
 
   const { workgroup } = schedule.invocations;
-  return shader.finish(
-    Math.ceil(points / workgroup),
-    workgroup,
-    `let p = group * ${workgroup}u + lane;
+  return {
+    workgroups: Math.ceil(points / workgroup),
+    lanes: workgroup,
+    body: `let p = group * ${workgroup}u + lane;
 if (p >= ${points}u) { return; }
 ${splitIndex("p", grid, names)}
 for (var along = 0u; along < ${shape[axis]}u; along++) {
-${block}
+${block.take()}
 }`,
-  );
+  };
 }

@@ -7,6 +7,7 @@
 import { assertEquals } from "@std/assert";
 import * as cotan from "cotan";
 import { type DType, type Tensor, tensor } from "cotan";
+import * as math from "../../core/math/mod.ts";
 import { eachBackend } from "../support/backends.ts";
 
 /** Asserts exact results, NaN and infinities among them. */
@@ -20,6 +21,18 @@ async function assertData(
 
 const of = (dtype: DType, ...values: number[]): Tensor =>
   tensor(values, { dtype });
+
+Deno.test("every operation on a tensor is a method", () => {
+  const functionsOnly = Object.keys(math).filter((name) =>
+    !(name in cotan.Tensor.prototype)
+  );
+  const creation = "arange eye full iota linspace ones tensor zeros";
+  const severalTensors = "concat einsum stack where";
+  assertEquals(
+    functionsOnly.sort(),
+    `${creation} ${severalTensors}`.split(" ").sort(),
+  );
+});
 
 eachBackend("comparisons with NaN are false, and NaN is found", async () => {
   const x = of("f32", NaN, 1, -Infinity, NaN), y = of("f32", NaN, NaN, 0, 2);

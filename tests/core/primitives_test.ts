@@ -213,6 +213,7 @@ Deno.test("a plan of every primitive gives what the reference gives", (t) => {
   const reference = createRuntime(createReferenceBackend("f64"));
   const limits = {
     buffersPerKernel: 4,
+    buffersPerLaunch: 8,
     bytesPerBuffer: 2 ** 20,
     alignment: 64,
   };

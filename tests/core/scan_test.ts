@@ -4,22 +4,16 @@
  * @module
  */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import fc from "fast-check";
+import { assertEquals } from "@std/assert";
 import {
   checkpoint,
   DTypeError,
   grad,
   hvp,
-  iota,
   jit,
   jvp,
-  ones,
   random,
   scan,
-  type Scanned,
-  type ScanOptions,
-  scope,
   ShapeError,
   stack,
   type Tensor,
@@ -31,81 +25,14 @@ import {
   zeros,
 } from "cotan";
 import { checkGrads } from "cotan/testing";
-import {
-  createRuntime,
-  currentRuntime,
-  withRuntime,
-} from "../../core/context.ts";
-import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
 import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
 import { loop } from "../support/batches.ts";
-import { build, type Program, programs } from "../support/graphs.ts";
-import { checkPlan } from "../support/plan_checks.ts";
-import { createPlanBackend } from "../support/plan_interpreter.ts";
-import { upload } from "../support/primitives.ts";
-import { check } from "../support/runs.ts";
+import { type Rnn, rnnLoss, rnnOf, unrolled } from "../support/loops.ts";
 import { bool, f32, throws } from "../support/throws.ts";
 
 /** Bounds in float64. */
 const exact = { rtol: 1e-10, atol: 1e-10 };
-
-type Step<C, X, Y> = (carry: C, x: X) => Scanned<C, Y>;
-
-/** What `scan` does, step by step. */
-function unrolled<
-  C extends tree.Tree,
-  X extends tree.Tree,
-  Y extends tree.Tree,
->(
-  f: Step<C, X, Y>,
-  carry: C,
-  xs: X,
-  options: ScanOptions = {},
-): { carry: C; ys: Y } {
-  const length = options.length ?? tree.leaves(xs)[0]!.leaf.shape[0]!;
-  const ys: Y[] = [];
-  for (let k = 0; k < length; k++) {
-    const i = options.reverse ? length - 1 - k : k;
-    const x = tree.map((x) => x.slice([[i, i + 1]]).squeeze(0), xs);
-    const next = f(carry, x);
-    carry = next.carry;
-    ys[i] = next.y;
-  }
-  const [first, ...rest] = ys;
-  return {
-    carry,
-    ys: tree.map((...leaves) => stack(leaves), first!, ...rest) as Y,
-  };
-}
-
-/** A recurrent network: h' = tanh(h W + x V + b). */
-interface Rnn {
-  readonly [name: string]: Tensor;
-  readonly w: Tensor;
-  readonly v: Tensor;
-  readonly b: Tensor;
-}
-
-function rnnOf(hidden: number, inputs: number): Rnn {
-  const [w, v, b] = random.split(random.key(3), 3) as [Tensor, Tensor, Tensor];
-  return {
-    w: random.normal(w, [hidden, hidden]).mul(0.4),
-    v: random.normal(v, [inputs, hidden]).mul(0.4),
-    b: random.normal(b, [hidden]).mul(0.4),
-  };
-}
-
-const rnnLoss =
-  (loop: typeof scan, options: ScanOptions = {}) => (p: Rnn, xs: Tensor) => {
-    const step = (h: Tensor, x: Tensor) => {
-      const next = h.matmul(p.w).add(x.matmul(p.v)).add(p.b).tanh();
-      return { carry: next, y: next.mul(h) };
-    };
-    const h = zeros([xs.shape[1]!, p.w.shape[0]!]);
-    const { carry, ys } = loop(step, h, xs, options);
-    return carry.square().sum().add(ys.sin().sum());
-  };
 
 eachBackend(
   "a recurrent network and its gradient are those of unrolled steps",
@@ -312,49 +239,6 @@ eachBackend(
   },
 );
 
-eachBackend("donated carries are updated in place", async () => {
-  using f = jit(
-    (h: Tensor, xs: Tensor) =>
-      scan((h: Tensor, x: Tensor) => ({ carry: h.mul(x), y: null }), h, xs)
-        .carry,
-    { donate: [0] },
-  );
-  const xs = tensor([2, 3, 4]);
-  assertStringIncludes(String(f.program(ones([2]), xs)), "1 in place");
-  assertEquals(await f(ones([2]), xs).toArray(), [24, 24]);
-});
-
-inFloat64("a program is as small for a thousand steps as for one", () => {
-  using f = jit(valueAndGrad(rnnLoss(scan)));
-  const p = rnnOf(5, 3);
-  const of = (length: number) => f.program(p, zeros([length, 2, 3]));
-  const one = of(1), many = of(1000);
-  assertEquals(many.kernels.length, one.kernels.length);
-  assert(many.kernels.length <= 40, `${many.kernels.length} kernels`);
-  const lines = String(many).split("\n");
-  assertEquals(
-    lines.filter((line) => /^loop ×1000: kernels \d+-\d+$/.test(line)).length,
-    2,
-  );
-  const product = (p: typeof one) =>
-    p.kernels.find(({ kind }) => kind === "matmul")!;
-  assertEquals(product(many).flops, 1000 * product(one).flops);
-});
-
-inFloat64("what nobody reads of a loop is not computed", () => {
-  using f = jit((x: Tensor) => {
-    const step = ({ a, b }: { a: Tensor; b: Tensor }, i: Tensor) => ({
-      carry: { a: a.add(1), b: b.exp().matmul(b) },
-      y: { used: a, unused: b.sin().add(i.cast("f32")) },
-    });
-    const { carry, ys } = scan(step, { a: x, b: x }, iota([5]));
-    return [carry.a, ys.used];
-  });
-  const { kernels } = f.program(ones([2, 2]));
-  assert(kernels.every(({ kind }) => kind !== "matmul"));
-  assert(kernels.length <= 8, `${kernels.length} kernels`);
-});
-
 eachBackend(
   "a batch of loops is a loop over examples, and so are its gradients",
   async () => {
@@ -389,95 +273,6 @@ eachBackend(
     }
   },
 );
-
-/** A random program as the step of a loop: results, kept small, take the places of carries of their shapes. */
-function loopOf(
-  loop: typeof scan,
-  program: Program,
-  inputs: readonly Tensor[],
-): Tensor[] {
-  const step = (carry: Tensor[], x: Tensor) => {
-    const [first, ...others] = carry;
-    const results = build(program, [first!.add(x), ...others]);
-    const pool = [...results.map((y) => y.tanh()), ...carry];
-    const next = carry.map((c, i) =>
-      pool.slice(i).find((y) => y !== c && String(y) === String(c)) ?? c
-    );
-    return { carry: next, y: results };
-  };
-  const { carry, ys } = loop(step, [...inputs], tensor([0.1, -0.2, 0.3]));
-  return [...carry, ...ys];
-}
-
-function loopAndGradient(
-  loop: typeof scan,
-  program: Program,
-  inputs: readonly Tensor[],
-): Tensor[] {
-  const { value, grads } = valueAndGrad((inputs: Tensor[]) =>
-    loopOf(loop, program, inputs).map((x) => x.sin().sum())
-      .reduce((a, b) => a.add(b))
-  )([...inputs]);
-  return [value, ...grads];
-}
-
-for (const f of [loopOf, loopAndGradient]) {
-  const what = f === loopOf ? "a loop" : "the gradient of a loop";
-  Deno.test(`the plan of ${what} over a random program gives what unrolled steps give`, async () => {
-    const limits = {
-      buffersPerKernel: 4,
-      bytesPerBuffer: 2 ** 20,
-      alignment: 4,
-    };
-    const reference = createRuntime(createReferenceBackend("f64"));
-    const planned = createRuntime(
-      createPlanBackend(limits, (plan) => checkPlan(plan, limits)),
-    );
-    const holds = fc.asyncProperty(programs, async (program) => {
-      const donate = program.inputs.flatMap((_, i) =>
-        program.donated[i] ? [i] : []
-      );
-      const actual = withRuntime(planned, () => {
-        using compiled = jit(
-          (...inputs: Tensor[]) => f(scan, program, inputs),
-          { donate },
-        );
-        return scope(() => compiled(...program.inputs.map(upload)));
-      });
-      const expected = withRuntime(
-        reference,
-        () => f(unrolled, program, program.inputs.map(upload)),
-      );
-      for (const [i, x] of actual.entries()) {
-        await assertClose(x, expected[i]!, {
-          rtol: 1e-8,
-          atol: 1e-8,
-          what: `output ${i}`,
-        });
-      }
-    });
-    await check(holds, 100);
-  });
-}
-
-eachBackend("random programs run in loops as unrolled", async (name) => {
-  const reference = createRuntime(createReferenceBackend());
-  const backend = currentRuntime();
-  const holds = fc.asyncProperty(programs, async (program) => {
-    const run = () => {
-      using compiled = jit((...inputs: Tensor[]) =>
-        loopAndGradient(scan, program, inputs)
-      );
-      return scope(() => compiled(...program.inputs.map(upload)));
-    };
-    const actual = withRuntime(backend, run);
-    const expected = withRuntime(reference, run);
-    for (const [i, x] of actual.entries()) {
-      await assertClose(x, expected[i]!, { rtol: 1e-3, atol: 1e-4 });
-    }
-  });
-  await check(holds, name === "wasm" ? 60 : 8);
-}, ["wasm", "webgpu"]);
 
 const grown = (h: Tensor) => ({ carry: h.add(zeros([3, 2])), y: null });
 

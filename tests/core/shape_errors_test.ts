@@ -148,8 +148,21 @@ throws("movements that do not fit are named with the numbers", ShapeError, [
     "Cannot slice f32[2] by 2 ranges: it has 1 axes",
   ],
   [
-    () => f32(4).slice([[0, 4, -1]]),
-    "Cannot slice f32[4] with step -1: steps are positive; use flip to reverse",
+    () => f32(4).slice([[0, 4, 0]]),
+    "Cannot slice f32[4] with step 0: a step is an integer other than 0",
+  ],
+  [
+    () => f32(4).slice([[0.5, 4]]),
+    "Cannot slice f32[4] at 0.5: a position is an integer",
+  ],
+  [
+    () => f32(0, 2).reshape([0, -1]),
+    "Cannot reshape f32[0, 2] to [0, -1]: beside a size of 0 any other would do for -1",
+  ],
+  [() => cotan.stack([]), "Cannot stack no tensors: pass one at least"],
+  [
+    () => cotan.stack([f32(2), f32(3)]),
+    "Cannot stack f32[2] and f32[3]: the shapes differ",
   ],
   [
     () => f32(2).pad([[1, 1], [0, 0]]),

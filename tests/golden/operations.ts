@@ -39,6 +39,11 @@ export interface Attributes {
   readonly label_smoothing: number;
   readonly reduction: "mean" | "sum" | "none";
   readonly equation: string;
+  readonly descending: boolean;
+  readonly stride: number;
+  readonly padding: number;
+  readonly dilation?: number;
+  readonly groups?: number;
   readonly signed_zero?: boolean;
 }
 
@@ -50,12 +55,19 @@ const reduced = ({ axes, keepdims }: Attributes) => ({
   keepDims: keepdims,
 });
 
+const convolution: Operation = (a, x, weight, bias) => {
+  const { stride, padding, dilation = 1, groups = 1 } = a;
+  const out = x!.conv(weight!, { stride, padding, dilation, groups });
+  return out.add(bias!.reshape([-1, ...x!.shape.slice(2).map(() => 1)]));
+};
+
 /** The operations by the names of their files. */
 export const operations: Readonly<Record<string, Operation>> = {
   abs: (_, x) => x!.abs(),
   add: (_, x, y) => x!.add(y!),
   argmax: ({ axis }, x) => x!.argmax({ axis }),
   argmin: ({ axis }, x) => x!.argmin({ axis }),
+  argsort: ({ axis, descending }, x) => x!.argsort({ axis, descending }),
   attention: ({ causal }, q, k, v, mask) => {
     const [B, , , S] = (mask ?? k!).shape;
     // Files count the first query from the end of the keys: query i sees keys up to i + S - T.
@@ -67,6 +79,8 @@ export const operations: Readonly<Record<string, Operation>> = {
   ceil: (_, x) => x!.ceil(),
   clamp: ({ min, max }, x) => x!.clip(min ?? -Infinity, max ?? Infinity),
   concat: ({ axis }, ...xs) => cotan.concat(xs, { axis }),
+  conv1d: convolution,
+  conv2d: convolution,
   cos: (_, x) => x!.cos(),
   cross_entropy: (a, logits, targets) =>
     crossEntropy(logits!, targets!, {
@@ -74,6 +88,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       labelSmoothing: a.label_smoothing,
       reduction: a.reduction,
     }),
+  cumsum: ({ axis }, x) => x!.cumsum({ axis }),
   div: (_, x, y) => x!.div(y!),
   einsum: ({ equation }, ...xs) => cotan.einsum(equation, ...xs),
   elu: (_, x) => x!.elu(),
@@ -104,6 +119,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   mean: (a, x) => x!.mean(reduced(a)),
   min: (a, x) => x!.min(reduced(a)),
   minimum: (_, x, y) => x!.minimum(y!),
+  mse_loss: (_, x, target) => x!.sub(target!).square().mean(),
   mul: (_, x, y) => x!.mul(y!),
   ne: (_, x, y) => x!.ne(y!),
   neg: (_, x) => x!.neg(),
@@ -111,6 +127,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   pad: ({ pads, value }, x) => x!.pad(pads, { value }),
   pow: (_, x, y) => x!.pow(y!),
   pow_scalar: ({ exponent }, x) => x!.pow(exponent),
+  prod: (a, x) => x!.prod(reduced(a)),
   reciprocal: (_, x) => x!.reciprocal(),
   relu: (_, x) => x!.relu(),
   reshape: ({ shape }, x) => x!.reshape(shape),
@@ -127,6 +144,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   slice: ({ ranges }, x) => x!.slice(ranges),
   softmax: ({ axis }, x) => x!.softmax({ axis }),
   softplus: (_, x) => x!.softplus(),
+  sort: ({ axis, descending }, x) => x!.sort({ axis, descending }),
   sqrt: (_, x) => x!.sqrt(),
   square: (_, x) => x!.square(),
   stack: ({ axis }, ...xs) => cotan.stack(xs, { axis }),
@@ -137,6 +155,8 @@ export const operations: Readonly<Record<string, Operation>> = {
   tan: (_, x) => x!.tan(),
   tanh: (_, x) => x!.tanh(),
   tile: ({ reps }, x) => x!.tile(reps),
+  topk_indices: ({ k, axis }, x) => x!.topK(k, { axis }).indices,
+  topk_values: ({ k, axis }, x) => x!.topK(k, { axis }).values,
   transpose: ({ perm }, x) => x!.transpose(perm),
   tril: ({ k }, x) => x!.tril({ k }),
   triu: ({ k }, x) => x!.triu({ k }),
@@ -144,16 +164,3 @@ export const operations: Readonly<Record<string, Operation>> = {
   var: (a, x) => x!.variance({ ...reduced(a), correction: a.correction }),
   where: (_, condition, x, y) => cotan.where(condition!, x!, y!),
 };
-
-/** Files of operations that are yet to come. */
-export const notYet: readonly string[] = [
-  "argsort",
-  "conv1d",
-  "conv2d",
-  "cumsum",
-  "mse_loss",
-  "prod",
-  "sort",
-  "topk_indices",
-  "topk_values",
-];

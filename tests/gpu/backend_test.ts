@@ -10,7 +10,7 @@ import type { Place } from "../../core/plan/kernel.ts";
 import { openWebGpu } from "../../gpu/mod.ts";
 import { ignore, openBackend } from "./adapter.ts";
 import { compile, increment, step } from "./programs.ts";
-import { acc, call, fill, load, wave } from "./run.ts";
+import { acc, call, fill, load, reduction, wave } from "./run.ts";
 
 Deno.test({
   name: "openWebGpu gives a software adapter only where it is allowed",
@@ -249,18 +249,11 @@ Deno.test({
           [{ kind: "input", index: 1 }, { kind: "input", index: 0 }],
         ),
         {
-          kernel: {
-            kind: "reduce",
-            shape: [],
-            over: [size],
-            combine: "sum",
-            body: load(0, [1]),
-            outputs: [{
-              buffer: 1,
-              view: { offset: 0, strides: [] },
-              expr: acc,
-            }],
-          },
+          kernel: reduction([], [size], "sum", load(0, [1]), [{
+            buffer: 1,
+            view: { offset: 0, strides: [] },
+            expr: acc,
+          }]),
           buffers: [slot, { kind: "output", index: 1 }],
           dtypes: ["f32", "f32"],
         },

@@ -1,12 +1,15 @@
 import fc from "fast-check";
 import type { Kernel } from "../../core/plan/kernel.ts";
 import { sizeOf } from "../../core/shape.ts";
+import { check } from "../support/runs.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { checkKernel } from "./run.ts";
+import { groups, passes } from "./pass_samples.ts";
 import { gathers, maps, products, reductions, scatters } from "./samples.ts";
 
 /** Rounding errors of sums grow with the root of the number of terms. */
 function tolerance(kernel: Kernel): number {
+  if (kernel.kind === "group") return Math.max(...kernel.parts.map(tolerance));
   const terms = kernel.kind === "reduce"
     ? sizeOf(kernel.over)
     : kernel.kind === "matmul"
@@ -16,7 +19,15 @@ function tolerance(kernel: Kernel): number {
 }
 
 for (const schedule of scheduleNames) {
-  const kinds = { maps, gathers, reductions, products, scatters };
+  const kinds = {
+    maps,
+    gathers,
+    reductions,
+    passes,
+    products,
+    scatters,
+    groups,
+  };
   for (const [name, samples] of Object.entries(kinds)) {
     Deno.test({
       name:
@@ -24,13 +35,13 @@ for (const schedule of scheduleNames) {
       ignore,
       fn: async () => {
         const backend = await openBackend(schedule);
-        await fc.assert(
+        await check(
           fc.asyncProperty(
             samples,
             ([kernel, buffers]) =>
               checkKernel(backend, kernel, buffers, tolerance(kernel)),
           ),
-          { numRuns: 20, seed: 1, endOnFailure: true },
+          20,
         );
         backend.dispose();
       },

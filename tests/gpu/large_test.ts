@@ -1,20 +1,22 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Kernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
-import { acc, call, checkKernel, load, runKernel, wave } from "./run.ts";
+import {
+  acc,
+  call,
+  checkKernel,
+  load,
+  reduction,
+  runKernel,
+  wave,
+} from "./run.ts";
 
 const scalar = { offset: 0, strides: [] };
 
 /** A sum or largest element of all of one buffer. */
 function total(length: number, combine: "sum" | "max"): Kernel {
-  return {
-    kind: "reduce",
-    shape: [],
-    over: [length],
-    combine,
-    body: load(0, [1]),
-    outputs: [{ buffer: 1, view: scalar, expr: acc }],
-  };
+  const outputs = [{ buffer: 1, view: scalar, expr: acc }];
+  return reduction([], [length], combine, load(0, [1]), outputs);
 }
 
 for (const schedule of scheduleNames) {
@@ -69,18 +71,11 @@ for (const schedule of scheduleNames) {
       for (const [rows, columns] of [[8192, 12], [5003, 7]] as const) {
         await checkKernel(
           backend,
-          {
-            kind: "reduce",
-            shape: [columns],
-            over: [rows],
-            combine: "sum",
-            body: load(0, [1, columns]),
-            outputs: [{
-              buffer: 1,
-              view: { offset: 0, strides: [1] },
-              expr: acc,
-            }],
-          },
+          reduction([columns], [rows], "sum", load(0, [1, columns]), [{
+            buffer: 1,
+            view: { offset: 0, strides: [1] },
+            expr: acc,
+          }]),
           [wave(rows * columns), new Float32Array(columns)],
           1e-4,
         );

@@ -9,6 +9,7 @@ import type {
   Expr,
   Kernel,
   Output,
+  ReduceKernel,
   ScalarOp,
   View,
 } from "../../core/plan/kernel.ts";
@@ -17,20 +18,16 @@ import type { Shape } from "../../core/shape.ts";
 /** Runs a kernel on its buffers, in place. */
 export function runNaively(kernel: Kernel, buffers: readonly Data[]): void {
   switch (kernel.kind) {
+    case "group":
+      kernel.parts.forEach((part) => runNaively(part, buffers));
+      return;
     case "map":
       for (const at of points(kernel.shape)) {
-        store(kernel.outputs, buffers, at, NaN);
+        store(kernel.outputs, buffers, at, []);
       }
       return;
     case "reduce":
-      for (const at of points(kernel.shape)) {
-        let acc = kernel.combine === "sum" ? 0 : -Infinity;
-        for (const term of points(kernel.over)) {
-          const value = evaluate(kernel.body, buffers, [...at, ...term], NaN);
-          acc = kernel.combine === "sum" ? acc + value : Math.max(acc, value);
-        }
-        store(kernel.outputs, buffers, at, acc);
-      }
+      for (const at of points(kernel.shape)) reduce(kernel, buffers, at);
       return;
     case "matmul":
       for (const at of points(kernel.shape)) {
@@ -43,18 +40,45 @@ export function runNaively(kernel: Kernel, buffers: readonly Data[]): void {
           acc += a[place(kernel.a.view, [...batch, i, k])]! *
             b[place(kernel.b.view, [...batch, k, j])]!;
         }
-        store(kernel.outputs, buffers, at, acc);
+        store(kernel.outputs, buffers, at, [acc]);
       }
       return;
     case "scatter":
       for (const at of points(kernel.shape)) {
-        const index = evaluate(kernel.index, buffers, at, NaN);
+        const index = evaluate(kernel.index, buffers, at, []);
         const near = Math.min(Math.max(index, 0), kernel.size - 1);
         buffers[kernel.buffer]![
           place(kernel.view, at) + kernel.stride * near
-        ]! += evaluate(kernel.source, buffers, at, NaN);
+        ]! += evaluate(kernel.source, buffers, at, []);
       }
   }
+}
+
+function reduce(
+  { over, passes, outputs }: ReduceKernel,
+  buffers: readonly Data[],
+  at: readonly number[],
+): void {
+  const accs: number[] = [];
+  for (const { reductions, outputs } of passes) {
+    const own = reductions.map(({ combine }) =>
+      combine === "sum" ? 0 : -Infinity
+    );
+    for (const term of points(over)) {
+      const point = [...at, ...term];
+      const values = reductions.map(({ body }) =>
+        evaluate(body, buffers, point, accs)
+      );
+      store(outputs, buffers, point, accs);
+      reductions.forEach(({ combine }, i) => {
+        own[i] = combine === "sum"
+          ? own[i]! + values[i]!
+          : Math.max(own[i]!, values[i]!);
+      });
+    }
+    accs.push(...own);
+  }
+  store(outputs, buffers, at, accs);
 }
 
 /** All points of a shape in order. */
@@ -80,9 +104,9 @@ function store(
   outputs: readonly Output[],
   buffers: readonly Data[],
   at: readonly number[],
-  acc: number,
+  accs: readonly number[],
 ): void {
-  const values = outputs.map(({ expr }) => evaluate(expr, buffers, at, acc));
+  const values = outputs.map(({ expr }) => evaluate(expr, buffers, at, accs));
   outputs.forEach(({ buffer, view }, i) => {
     buffers[buffer]![place(view, at)] = values[i]!;
   });
@@ -92,13 +116,13 @@ function evaluate(
   expr: Expr,
   buffers: readonly Data[],
   at: readonly number[],
-  acc: number,
+  accs: readonly number[],
 ): number {
   switch (expr.kind) {
     case "load":
       return buffers[expr.buffer]![place(expr.view, at)]!;
     case "gather": {
-      const index = evaluate(expr.index, buffers, at, acc);
+      const index = evaluate(expr.index, buffers, at, accs);
       const near = Math.min(Math.max(index, 0), expr.size - 1);
       return buffers[expr.buffer]![place(expr.view, at) + expr.stride * near]!;
     }
@@ -107,15 +131,15 @@ function evaluate(
     case "index":
       return place(expr.view, at);
     case "acc":
-      return acc;
+      return accs[expr.index]!;
     case "cast":
       return convert(
-        evaluate(expr.arg, buffers, at, acc),
+        evaluate(expr.arg, buffers, at, accs),
         expr.arg.dtype,
         expr.dtype,
       );
     case "call": {
-      const args = expr.args.map((arg) => evaluate(arg, buffers, at, acc));
+      const args = expr.args.map((arg) => evaluate(arg, buffers, at, accs));
       return scalar(expr.op, args, expr.args.at(-1)!.dtype);
     }
   }

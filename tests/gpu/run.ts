@@ -7,7 +7,17 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Backend, Graph } from "../../core/backend.ts";
 import { type Data, type DType, dtypeOf } from "../../core/dtype.ts";
-import type { Expr, Kernel, Plan, ScalarOp } from "../../core/plan/kernel.ts";
+import type {
+  Expr,
+  Kernel,
+  Output,
+  Plan,
+  ReduceKernel,
+  Reduction,
+  ScalarOp,
+} from "../../core/plan/kernel.ts";
+import { writtenBy as storedBy } from "../../core/plan/place.ts";
+import type { Shape } from "../../core/shape.ts";
 import { runNaively } from "./naive.ts";
 
 /** The graph that backends which run plans do not look at. */
@@ -33,11 +43,9 @@ export function kernelPlan(
   };
 }
 
-/** Buffers that a kernel writes. */
+/** Buffers that a kernel writes, each once. */
 export function writtenBy(kernel: Kernel): number[] {
-  return kernel.kind === "scatter"
-    ? [kernel.buffer]
-    : kernel.outputs.map(({ buffer }) => buffer);
+  return [...new Set(storedBy(kernel))];
 }
 
 /** Runs a kernel on copies of its buffers: the buffers that it writes. */
@@ -126,7 +134,24 @@ export function call(
 }
 
 /** What a reduction or a product has computed. */
-export const acc: Expr = { kind: "acc", dtype: "f32" };
+export const acc: Expr = accAt(0);
+
+/** What the reduction of a number has computed. */
+export function accAt(index: number, dtype: DType = "f32"): Expr {
+  return { kind: "acc", index, dtype };
+}
+
+/** A kernel with a single reduction. */
+export function reduction(
+  shape: Shape,
+  over: Shape,
+  combine: Reduction["combine"],
+  body: Expr,
+  outputs: readonly Output[],
+): ReduceKernel {
+  const passes = [{ reductions: [{ combine, body }], outputs: [] }];
+  return { kind: "reduce", shape, over, passes, outputs };
+}
 
 /** Numbers between -2 and 2 that repeat only after long. */
 export function wave(length: number, seed = 1): Float32Array {

@@ -8,7 +8,7 @@ import fc from "fast-check";
 import type { Data } from "../../core/dtype.ts";
 import type { Expr, Kernel, View } from "../../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../../core/shape.ts";
-import { acc, call, fill, load, wave } from "./run.ts";
+import { acc, call, fill, load, reduction, wave } from "./run.ts";
 
 /** A kernel and its buffers. */
 export type Sample = [kernel: Kernel, buffers: Data[]];
@@ -19,7 +19,9 @@ const shape = fc.array(fc.constantFrom(0, 1, 2, 3, 4, 5, 8, 12), {
 });
 
 /** Ways to lay out a tensor in a buffer: axes permuted, repeated, reversed, with a margin. */
-function layoutOf(shape: Shape): fc.Arbitrary<{ view: View; length: number }> {
+export function layoutOf(
+  shape: Shape,
+): fc.Arbitrary<{ view: View; length: number }> {
   const axes = shape.map((_, i) => i);
   return fc.record({
     order: fc.shuffledSubarray(axes, { minLength: axes.length }),
@@ -47,7 +49,8 @@ function contiguous(shape: Shape): View {
   return { offset: 0, strides: stridesOf(shape) };
 }
 
-function output(buffer: number, shape: Shape, expr: Expr) {
+/** A store to a whole buffer. */
+export function output(buffer: number, shape: Shape, expr: Expr) {
   return { buffer, view: contiguous(shape), expr };
 }
 
@@ -92,25 +95,27 @@ export const reductions: fc.Arbitrary<Sample> = fc.tuple(shape, shape).filter((
     layoutOf([...shape, ...over]),
     fc.constantFrom("sum" as const, "max" as const),
   )
-).map(([shape, over, a, b, combine]): Sample => [{
-  kind: "reduce",
-  shape,
-  over,
-  combine,
-  body: call("mul", [
-    { kind: "load", buffer: 0, view: a.view, dtype: "f32" },
-    { kind: "load", buffer: 1, view: b.view, dtype: "f32" },
-  ]),
-  outputs: [
-    output(2, shape, call("mul", [acc, fill(0.5)])),
-    output(3, shape, call("add", [acc, load(3, stridesOf(shape))])),
+).map(([shape, over, a, b, combine]): Sample => [
+  reduction(
+    shape,
+    over,
+    combine,
+    call("mul", [
+      { kind: "load", buffer: 0, view: a.view, dtype: "f32" },
+      { kind: "load", buffer: 1, view: b.view, dtype: "f32" },
+    ]),
+    [
+      output(2, shape, call("mul", [acc, fill(0.5)])),
+      output(3, shape, call("add", [acc, load(3, stridesOf(shape))])),
+    ],
+  ),
+  [
+    wave(a.length),
+    wave(b.length, 3),
+    new Float32Array(sizeOf(shape)),
+    wave(sizeOf(shape), 5),
   ],
-}, [
-  wave(a.length),
-  wave(b.length, 3),
-  new Float32Array(sizeOf(shape)),
-  wave(sizeOf(shape), 5),
-]]);
+]);
 
 /** Matrix products with a scale and a bias. */
 export const products: fc.Arbitrary<Sample> = fc.tuple(

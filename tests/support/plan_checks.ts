@@ -7,14 +7,21 @@
 import { assert, assertEquals, fail } from "@std/assert";
 import type { Limits } from "../../core/backend.ts";
 import type {
+  Expr,
   Kernel,
   Output,
   Place,
   Plan,
+  SimpleKernel,
   Step,
   View,
 } from "../../core/plan/kernel.ts";
-import { buffersOf, visitExpr } from "../../core/plan/expression.ts";
+import {
+  buffersOf,
+  exprsOf,
+  outputsOf,
+  visitExpr,
+} from "../../core/plan/expression.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
 import { sizeOf } from "./values.ts";
 
@@ -22,7 +29,10 @@ import { sizeOf } from "./values.ts";
 export function checkPlan(plan: Plan, limits: Limits): void {
   for (const { kernel, buffers, dtypes } of plan.steps) {
     assert(
-      buffers.length <= limits.buffersPerKernel,
+      buffers.length <=
+        (kernel.kind === "group"
+          ? limits.buffersPerLaunch
+          : limits.buffersPerKernel),
       `a kernel of ${buffers.length} buffers`,
     );
     assertEquals(buffers.length, dtypes.length);
@@ -49,58 +59,99 @@ function slotsOf({ steps }: Plan): Slot[] {
   );
 }
 
-/** A kernel stores where nothing else of it reads, or a map to what it reads at the same point. */
+/** A kernel stores where nothing else of it reads, or to what it reads at the same point. */
 function checkKernel(kernel: Kernel): void {
-  if (kernel.kind === "scatter") {
-    const read = [...buffersOf(kernel.index), ...buffersOf(kernel.source)];
-    assert(!read.includes(kernel.buffer), "a scatter reads what it adds to");
+  if (kernel.kind === "group") {
+    for (const part of kernel.parts) {
+      checkKernel(part);
+      for (const other of kernel.parts) {
+        const used = [...numbersRead(other), ...numbersWritten(other)];
+        const clash = numbersWritten(part).some((b) => used.includes(b));
+        assert(part === other || !clash, "parts of a group depend on another");
+      }
+    }
     return;
   }
-  const written = kernel.outputs.map(({ buffer }) => buffer);
-  assertEquals(new Set(written).size, written.length);
-  for (const output of kernel.outputs) {
-    if (kernel.kind === "map") {
-      for (const other of kernel.outputs) checkInPlace(kernel, output, other);
-      continue;
+  if (kernel.kind === "scatter") {
+    const read = numbersRead(kernel);
+    assert(!read.has(kernel.buffer), "a scatter reads what it adds to");
+    return;
+  }
+  const stores = kernel.kind === "reduce"
+    ? [kernel.outputs, ...kernel.passes.map((p) => p.outputs)]
+    : [kernel.outputs];
+  for (const outputs of stores) {
+    const written = outputs.map(({ buffer }) => buffer);
+    assertEquals(new Set(written).size, written.length);
+  }
+  if (kernel.kind === "map") {
+    for (const output of kernel.outputs) {
+      checkInPlace(kernel.shape, exprsOf(kernel), output);
     }
-    const read = kernel.kind === "matmul"
-      ? [kernel.a.buffer, kernel.b.buffer]
-      : [...buffersOf(kernel.body)];
-    assert(!read.includes(output.buffer), "a result overwrites an operand");
+    return;
+  }
+  const rows = kernel.outputs.map(({ expr }) => expr);
+  const before = kernel.kind === "reduce"
+    ? numbersRead({ ...kernel, outputs: [] })
+    : new Set([kernel.a.buffer, kernel.b.buffer]);
+  for (const output of kernel.outputs) {
+    assert(!before.has(output.buffer), "a result overwrites an operand");
+    checkInPlace(kernel.shape, rows, output);
+  }
+  if (kernel.kind === "matmul") return;
+  const walks = exprsOf({ ...kernel, outputs: [] });
+  for (const output of kernel.passes.flatMap((p) => p.outputs)) {
+    const isLate = rows.some((e) => buffersOf(e).has(output.buffer));
+    assert(!isLate, "a result reads what a walk has overwritten");
+    checkInPlace([...kernel.shape, ...kernel.over], walks, output);
   }
 }
 
-function checkInPlace(kernel: Kernel, { expr }: Output, into: Output): void {
+function checkInPlace(
+  shape: readonly number[],
+  exprs: readonly Expr[],
+  into: Output,
+): void {
   const same = (view: View): boolean =>
     view.offset === into.view.offset &&
-    kernel.shape.every((d, i) =>
-      d <= 1 || view.strides[i] === into.view.strides[i]
-    );
-  visitExpr(expr, (e) => {
-    if (e.kind !== "load" && e.kind !== "gather") return;
-    if (e.buffer !== into.buffer) return;
-    assert(e.kind === "load" && same(e.view), "a map overwrites what it reads");
-  });
+    shape.every((d, i) => d <= 1 || view.strides[i] === into.view.strides[i]);
+  for (const expr of exprs) {
+    visitExpr(expr, (e) => {
+      if (e.kind !== "load" && e.kind !== "gather") return;
+      if (e.buffer !== into.buffer) return;
+      const isPointwise = e.kind === "load" && same(e.view);
+      assert(isPointwise, "a kernel overwrites what it reads elsewhere");
+    });
+  }
+}
+
+function partsOf(kernel: Kernel): readonly SimpleKernel[] {
+  return kernel.kind === "group" ? kernel.parts : [kernel];
+}
+
+function numbersWritten(kernel: Kernel): number[] {
+  return partsOf(kernel).flatMap((part) =>
+    part.kind === "scatter"
+      ? [part.buffer]
+      : outputsOf(part).map(({ buffer }) => buffer)
+  );
+}
+
+function numbersRead(kernel: Kernel): Set<number> {
+  const numbers = new Set<number>();
+  for (const part of partsOf(kernel)) {
+    for (const e of exprsOf(part)) buffersOf(e).forEach((i) => numbers.add(i));
+    if (part.kind === "matmul") numbers.add(part.a.buffer).add(part.b.buffer);
+  }
+  return numbers;
 }
 
 function writes({ kernel, buffers }: Step): Place[] {
-  const numbers = kernel.kind === "scatter"
-    ? [kernel.buffer]
-    : kernel.outputs.map(({ buffer }) => buffer);
-  return numbers.map((i) => buffers[i]!);
+  return numbersWritten(kernel).map((i) => buffers[i]!);
 }
 
 function reads({ kernel, buffers }: Step): Place[] {
-  const numbers = new Set<number>();
-  const exprs = kernel.kind === "scatter"
-    ? [kernel.index, kernel.source]
-    : kernel.outputs.map(({ expr }) => expr);
-  if (kernel.kind === "reduce") exprs.push(kernel.body);
-  for (const expr of exprs) buffersOf(expr).forEach((i) => numbers.add(i));
-  if (kernel.kind === "matmul") {
-    numbers.add(kernel.a.buffer).add(kernel.b.buffer);
-  }
-  return [...numbers].map((i) => buffers[i]!);
+  return [...numbersRead(kernel)].map((i) => buffers[i]!);
 }
 
 /** When a slot holds a value: from its first store to its last use. */
@@ -112,10 +163,20 @@ interface Life {
 }
 
 /** Whether a step stores as many elements as a slot holds. */
-function fills({ kernel }: Step, slot: Slot, { alignment }: Limits): boolean {
-  if (kernel.kind === "scatter") return false;
-  return Math.ceil(sizeOf(kernel.shape) * 4 / alignment) * alignment >=
-    slot.bytes;
+function fills(
+  { kernel, buffers }: Step,
+  slot: Slot,
+  { alignment }: Pick<Limits, "alignment">,
+): boolean {
+  const number = buffers.indexOf(slot);
+  return partsOf(kernel).some((part) => {
+    if (part.kind === "scatter") return false;
+    const isRow = part.outputs.some(({ buffer }) => buffer === number);
+    if (!isRow && !numbersWritten(part).includes(number)) return false;
+    const over = part.kind === "reduce" && !isRow ? part.over : [];
+    const bytes = 4 * sizeOf([...part.shape, ...over]);
+    return Math.ceil(bytes / alignment) * alignment >= slot.bytes;
+  });
 }
 
 /** The steps in order, those of loops twice: what a trip needs of the one before it shows in two. */
@@ -128,8 +189,8 @@ function twoTrips(plan: Plan): Step[] {
   return steps;
 }
 
-/** No two values that are live at one step share a byte of the arena. */
-function checkOverlaps(plan: Plan, limits: Limits): void {
+/** Values in the arena over time. */
+function livesOf(plan: Plan, limits: Pick<Limits, "alignment">): Life[] {
   const lives: Life[] = [];
   const current = new Map<string, Life>();
   twoTrips(plan).forEach((step, i) => {
@@ -154,6 +215,23 @@ function checkOverlaps(plan: Plan, limits: Limits): void {
       lives.push(next);
     }
   });
+  return lives;
+}
+
+/** Bytes of the values in the arena that are live at the step where these are most. */
+export function widestBytes(plan: Plan): number {
+  const lives = livesOf(plan, { alignment: 4 });
+  const atStep = twoTrips(plan).map((_, i) => {
+    const live = lives.filter(({ first, last }) => first <= i && i <= last);
+    const slots = new Map(live.map(({ slot }) => [JSON.stringify(slot), slot]));
+    return [...slots.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  });
+  return Math.max(0, ...atStep);
+}
+
+/** No two values that are live at one step share a byte of the arena. */
+function checkOverlaps(plan: Plan, limits: Limits): void {
+  const lives = livesOf(plan, limits);
   for (const a of lives) {
     for (const b of lives) {
       if (a === b || a.slot.page !== b.slot.page) continue;

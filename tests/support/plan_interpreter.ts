@@ -108,26 +108,49 @@ function runPlan(plan: Plan, inputs: readonly Words[]): Words[] {
 }
 
 function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
-  const put = (outputs: readonly Output[], point: Shape, acc: number): void => {
+  const put = (
+    outputs: readonly Output[],
+    point: Shape,
+    accs: readonly number[],
+  ): void => {
     const values = outputs.map(({ expr }) =>
-      evaluate(expr, buffers, point, acc)
+      evaluate(expr, buffers, point, accs)
     );
     outputs.forEach(({ buffer, view }, i) =>
       write(buffers[buffer]!, offset(view, point), values[i]!)
     );
   };
   switch (kernel.kind) {
+    case "group":
+      for (const part of kernel.parts) runKernel(part, buffers);
+      return;
     case "map":
-      for (const point of points(kernel.shape)) put(kernel.outputs, point, NaN);
+      for (const point of points(kernel.shape)) put(kernel.outputs, point, []);
       return;
     case "reduce":
       for (const point of points(kernel.shape)) {
-        let acc = kernel.combine === "sum" ? 0 : -Infinity;
-        for (const rest of points(kernel.over)) {
-          const x = evaluate(kernel.body, buffers, [...point, ...rest], NaN);
-          acc = kernel.combine === "sum" ? acc + x : Math.max(acc, x);
+        const accs: number[] = [];
+        for (const { reductions, outputs } of kernel.passes) {
+          const next = reductions.map(({ combine }) =>
+            combine === "sum" ? 0 : -Infinity
+          );
+          for (const rest of points(kernel.over)) {
+            const at = [...point, ...rest];
+            const terms = reductions.map(({ body }) =>
+              evaluate(body, buffers, at, accs)
+            );
+            terms.forEach((x, i) =>
+              next[i] = reductions[i]!.combine === "sum"
+                ? next[i]! + x
+                : Math.max(next[i]!, x)
+            );
+            put(outputs, at, accs);
+          }
+          accs.push(
+            ...next.map((acc, i) => wrap(acc, reductions[i]!.body.dtype)),
+          );
         }
-        put(kernel.outputs, point, wrap(acc, kernel.body.dtype));
+        put(kernel.outputs, point, accs);
       }
       return;
     case "matmul": {
@@ -140,7 +163,7 @@ function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
           const x = read(buffers[a.buffer]!, offset(a.view, [...batch, i, k]));
           acc += x * read(buffers[b.buffer]!, offset(b.view, [...batch, k, j]));
         }
-        put(kernel.outputs, point, acc);
+        put(kernel.outputs, point, [acc]);
       }
       return;
     }
@@ -148,10 +171,10 @@ function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
       const { view, stride, size } = kernel;
       const into = buffers[kernel.buffer]!;
       for (const point of points(kernel.shape)) {
-        const index = evaluate(kernel.index, buffers, point, NaN);
+        const index = evaluate(kernel.index, buffers, point, []);
         const to = offset(view, point) + stride * clamp(index, size);
         const sum = read(into, to) +
-          evaluate(kernel.source, buffers, point, NaN);
+          evaluate(kernel.source, buffers, point, []);
         write(into, to, wrap(sum, kernel.source.dtype));
       }
     }
@@ -196,7 +219,7 @@ function evaluate(
   root: Expr,
   buffers: readonly Words[],
   point: Shape,
-  acc: number,
+  accs: readonly number[],
 ): number {
   const known = new Map<Expr, number>();
   const visit = (e: Expr): number => {
@@ -220,7 +243,7 @@ function evaluate(
       case "index":
         return offset(e.view, point);
       case "acc":
-        return acc;
+        return accs[e.index] ?? NaN;
       case "cast":
         return convert(visit(e.arg), e.dtype, e.arg.dtype);
       case "call": {

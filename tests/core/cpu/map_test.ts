@@ -1,18 +1,20 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { DType } from "../../../core/dtype.ts";
-import type { Expr, View } from "../../../core/plan/kernel.ts";
-import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
+import type { Expr } from "../../../core/plan/kernel.ts";
+import { sizeOf, stridesOf } from "../../../core/shape.ts";
 import {
   assertClose,
   backends,
   type Buffer,
   call,
+  constant,
   load,
   noise,
   points,
   runKernel,
   simulate,
+  viewOf,
   whole,
 } from "./support.ts";
 
@@ -27,24 +29,6 @@ const steps = fc.array(fc.constantFrom(0, 1, 1, 1, 2, -1), {
   minLength: 5,
   maxLength: 5,
 });
-
-/** A view over a shape, the axes in an order, and the size of the buffer that it needs. */
-function viewOf(
-  shape: Shape,
-  order: readonly number[],
-  step: readonly number[],
-): { view: View; size: number } {
-  const axes = order.filter((axis) => axis < shape.length);
-  const strides = new Array<number>(shape.length).fill(0);
-  let size = 1, offset = 0;
-  for (const axis of axes.toReversed()) {
-    const distance = size * Math.abs(step[axis]!);
-    strides[axis] = size * step[axis]!;
-    if (step[axis]! < 0) offset += distance * Math.max(0, shape[axis]! - 1);
-    if (step[axis] !== 0) size = distance * Math.max(1, shape[axis]!);
-  }
-  return { view: { offset: offset + 3, strides }, size: size + 3 };
-}
 
 const orders = fc.shuffledSubarray([0, 1, 2, 3, 4], { minLength: 5 });
 const views = fc.record({ order: orders, step: steps });
@@ -102,10 +86,6 @@ const expressions: Record<DType, ((a: Expr, b: Expr) => Expr)[]> = {
     (a, b) => call("add", [cast(a, "i32"), cast(b, "i32")]),
   ],
 };
-
-function constant(value: number, dtype: DType = "f32"): Expr {
-  return { kind: "const", value, dtype };
-}
 
 function cast(arg: Expr, dtype: DType): Expr {
   return { kind: "cast", arg, dtype };

@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import type { Backend } from "../../../core/backend.ts";
-import type { Expr, MatmulKernel, View } from "../../../core/plan/kernel.ts";
+import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
 import {
+  acc,
   assertClose,
   backends,
   call,
+  constant,
   load,
   noise,
   runKernel,
@@ -13,7 +15,6 @@ import {
   whole,
 } from "./support.ts";
 
-const acc: Expr = { kind: "acc", dtype: "f32" };
 const sizes = fc.constantFrom(0, 1, 2, 3, 5, 6, 7, 8, 13, 17, 64);
 const batches = fc.array(fc.constantFrom(1, 2, 3), { maxLength: 2 });
 const layouts = fc.constantFrom("plain", "transposed", "spread", "repeated");
@@ -57,18 +58,14 @@ for (const [name, backend] of Object.entries(backends)) {
           strides: shape.map((_, i) => i === shape.length - 1 ? 1 : 0),
         });
         const exprs = [
-          acc,
-          call("maximum", [call("add", [acc, bias]), {
-            kind: "const",
-            value: 0,
-            dtype: "f32",
-          }]),
-          call("mul", [acc, acc]),
-          call("add", [acc, load(4, whole(shape))]),
+          acc(),
+          call("maximum", [call("add", [acc(), bias]), constant(0)]),
+          call("mul", [acc(), acc()]),
+          call("add", [acc(), load(4, whole(shape))]),
         ] as const;
         const outputs = [{ buffer: 2, view: c.view, expr: exprs[epilogue]! }];
         if (epilogue === 2) {
-          outputs.push({ buffer: 5, view: whole(shape), expr: acc });
+          outputs.push({ buffer: 5, view: whole(shape), expr: acc() });
         }
         const kernel: MatmulKernel = {
           kind: "matmul",
@@ -115,7 +112,7 @@ for (const [name, backend] of Object.entries(backends)) {
           outputs: [{
             buffer: 2,
             view: whole([m, n]),
-            expr: call("add", [acc, acc]),
+            expr: call("add", [acc(), acc()]),
           }],
         }, [a.size, b.size, m * n]);
       }
@@ -141,7 +138,7 @@ for (const [name, backend] of Object.entries(backends)) {
       k: size,
       a: { buffer: 0, view: head(0) },
       b: { buffer: 0, view: head(1, true) },
-      outputs: [{ buffer: 1, view: whole(shape), expr: acc }],
+      outputs: [{ buffer: 1, view: whole(shape), expr: acc() }],
     }, [batch * time * row, batch * heads * time * time]);
   });
 }

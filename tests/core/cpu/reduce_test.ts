@@ -2,9 +2,10 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { Backend } from "../../../core/backend.ts";
 import type { DType } from "../../../core/dtype.ts";
-import type { Expr, ReduceKernel, View } from "../../../core/plan/kernel.ts";
+import type { ReduceKernel, View } from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
 import {
+  acc,
   assertClose,
   backends,
   call,
@@ -41,20 +42,19 @@ for (const [name, backend] of Object.entries(backends)) {
             const all = [...shape, ...over];
             const x = load(0, permuted(all, seed), dtype);
             const extra = load(1, permuted(shape, seed + 1), dtype);
-            const acc: Expr = { kind: "acc", dtype };
+            const body = call(seed % 2 ? "mul" : "add", [x, x]);
             const kernel: ReduceKernel = {
               kind: "reduce",
               shape,
               over,
-              combine,
-              body: call(seed % 2 ? "mul" : "add", [x, x]),
+              passes: [{ reductions: [{ combine, body }], outputs: [] }],
               outputs: [
                 {
                   buffer: 2,
                   view: permuted(shape, seed + 2),
-                  expr: call("add", [acc, extra]),
+                  expr: call("add", [acc(0, dtype), extra]),
                 },
-                { buffer: 3, view: whole(shape), expr: acc },
+                { buffer: 3, view: whole(shape), expr: acc(0, dtype) },
               ],
             };
             const buffers = [all, shape, shape, shape].map((s, i) => ({
@@ -123,13 +123,11 @@ async function reduceOnce(
     kind: "reduce",
     shape,
     over,
-    combine,
-    body: load(0, { offset: 0, strides }),
-    outputs: [{
-      buffer: 1,
-      view: whole(shape),
-      expr: { kind: "acc", dtype: "f32" },
+    passes: [{
+      reductions: [{ combine, body: load(0, { offset: 0, strides }) }],
+      outputs: [],
     }],
+    outputs: [{ buffer: 1, view: whole(shape), expr: acc() }],
   }, [{ dtype: "f32", data }, { dtype: "f32", data: noise(sizeOf(shape)) }]);
   return out!;
 }

@@ -13,6 +13,8 @@ import type {
   Kernel,
   Output,
   Plan,
+  Reduction,
+  SimpleKernel,
   View,
 } from "../../../core/plan/kernel.ts";
 import { type Shape, stridesOf } from "../../../core/shape.ts";
@@ -73,15 +75,28 @@ export function simulate(
   const memory = buffers.map(({ dtype, data }) =>
     Array.from(toData(data, dtype))
   );
-  const old = memory.map((data) => [...data]);
+  const parts = kernel.kind === "group" ? kernel.parts : [kernel];
+  for (const part of parts) simulateIn(memory, part);
+  return memory.map((data, i) => Array.from(toData(data, buffers[i]!.dtype)));
+}
+
+function simulateIn(memory: number[][], kernel: SimpleKernel): void {
+  // Only the passes of a reduction read what the kernel has stored.
+  const old = kernel.kind === "reduce"
+    ? memory
+    : memory.map((data) => [...data]);
   const at = ({ offset, strides }: View, index: readonly number[]) =>
     strides.reduce((sum, s, i) => sum + s * index[i]!, offset);
-  const value = (expr: Expr, index: readonly number[], acc = NaN): number => {
+  const value = (
+    expr: Expr,
+    index: readonly number[],
+    accs: readonly number[] = [],
+  ): number => {
     switch (expr.kind) {
       case "load":
         return old[expr.buffer]![at(expr.view, index)]!;
       case "gather": {
-        const picked = value(expr.index, index, acc);
+        const picked = value(expr.index, index, accs);
         const clamped = Math.max(0, Math.min(picked, expr.size - 1));
         return old[expr.buffer]![at(expr.view, index) + expr.stride * clamped]!;
       }
@@ -90,11 +105,11 @@ export function simulate(
       case "index":
         return convert(at(expr.view, index), expr.dtype);
       case "acc":
-        return acc;
+        return accs[expr.index] ?? NaN;
       case "cast":
-        return convert(value(expr.arg, index, acc), expr.dtype);
+        return convert(value(expr.arg, index, accs), expr.dtype);
       case "call": {
-        const args = expr.args.map((arg) => value(arg, index, acc));
+        const args = expr.args.map((arg) => value(arg, index, accs));
         const scalar = scalars[expr.op];
         if (!scalar) throw new Error(`no naive form of ${expr.op}`);
         return scalar(args[0]!, args[1]!, args[2]!, expr.dtype);
@@ -104,11 +119,12 @@ export function simulate(
   const storeAll = (
     outputs: readonly Output[],
     index: number[],
-    acc?: number,
+    accs?: readonly number[],
   ) => {
-    for (const { buffer, view, expr } of outputs) {
-      memory[buffer]![at(view, index)] = value(expr, index, acc);
-    }
+    const values = outputs.map(({ expr }) => value(expr, index, accs));
+    outputs.forEach(({ buffer, view }, i) =>
+      memory[buffer]![at(view, index)] = values[i]!
+    );
   };
   for (const index of points(kernel.shape)) {
     switch (kernel.kind) {
@@ -116,16 +132,23 @@ export function simulate(
         storeAll(kernel.outputs, index);
         break;
       case "reduce": {
-        const { body, combine } = kernel;
-        let acc = combine === "sum" ? 0 : -Infinity;
-        if (combine === "max" && body.dtype === "i32") acc = -(2 ** 31);
-        if (combine === "max" && body.dtype === "u32") acc = 0;
-        for (const inner of points(kernel.over)) {
-          const x = value(body, [...index, ...inner]);
-          acc = combine === "sum" ? acc + x : Math.max(acc, x);
+        const accs: number[] = [];
+        for (const { reductions, outputs } of kernel.passes) {
+          const running = reductions.map(least);
+          for (const inner of points(kernel.over)) {
+            const point = [...index, ...inner];
+            reductions.forEach(({ combine, body }, i) => {
+              const x = value(body, point, accs), y = running[i]!;
+              running[i] = combine === "sum" ? y + x : Math.max(y, x);
+            });
+            storeAll(outputs, point, accs);
+          }
+          accs.push(...running.map((acc, i) => {
+            const { dtype } = reductions[i]!.body;
+            return dtype === "f32" ? acc : convert(acc, dtype, true);
+          }));
         }
-        if (body.dtype !== "f32") acc = convert(acc, body.dtype, true);
-        storeAll(kernel.outputs, index, acc);
+        storeAll(kernel.outputs, index, accs);
         break;
       }
       case "matmul": {
@@ -140,7 +163,7 @@ export function simulate(
         for (let p = 0; p < k; p++) {
           acc += x[first + p * step]! * y[second + p * stepB]!;
         }
-        storeAll(outputs, index, acc);
+        storeAll(outputs, index, [acc]);
         break;
       }
       case "scatter": {
@@ -155,7 +178,12 @@ export function simulate(
       }
     }
   }
-  return memory.map((data, i) => Array.from(toData(data, buffers[i]!.dtype)));
+}
+
+/** What a reduction of nothing gives. */
+function least({ combine, body }: Reduction): number {
+  if (combine === "sum" || body.dtype === "u32") return 0;
+  return body.dtype === "i32" ? -(2 ** 31) : -Infinity;
 }
 
 /** Every index of a shape, the last axis fastest. */
@@ -174,9 +202,37 @@ export function whole(shape: Shape): View {
   return { offset: 0, strides: stridesOf(shape) };
 }
 
+/** A view over a shape, the axes in an order, and the size of the buffer that it needs. */
+export function viewOf(
+  shape: Shape,
+  order: readonly number[],
+  step: readonly number[],
+): { view: View; size: number } {
+  const axes = order.filter((axis) => axis < shape.length);
+  const strides = new Array<number>(shape.length).fill(0);
+  let size = 1, offset = 0;
+  for (const axis of axes.toReversed()) {
+    const distance = size * Math.abs(step[axis]!);
+    strides[axis] = size * step[axis]!;
+    if (step[axis]! < 0) offset += distance * Math.max(0, shape[axis]! - 1);
+    if (step[axis] !== 0) size = distance * Math.max(1, shape[axis]!);
+  }
+  return { view: { offset: offset + 3, strides }, size: size + 3 };
+}
+
 /** A load. */
 export function load(buffer: number, view: View, dtype: DType = "f32"): Expr {
   return { kind: "load", buffer, view, dtype };
+}
+
+/** What a reduction has computed. */
+export function acc(index = 0, dtype: DType = "f32"): Expr {
+  return { kind: "acc", index, dtype };
+}
+
+/** A number. */
+export function constant(value: number, dtype: DType = "f32"): Expr {
+  return { kind: "const", value, dtype };
 }
 
 /** A call whose result has the dtype of its last operand unless another is given. */

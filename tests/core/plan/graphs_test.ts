@@ -69,6 +69,7 @@ async function assertAllClose(
 const limits: fc.Arbitrary<Limits> = fc.record({
   // A select reads three buffers and writes one.
   buffersPerKernel: fc.integer({ min: 4, max: 8 }),
+  buffersPerLaunch: fc.constantFrom(8, 32),
   bytesPerBuffer: fc.constantFrom(2 ** 10, 2 ** 12, 2 ** 20),
   alignment: fc.constantFrom(4, 64, 256),
 });
@@ -78,6 +79,7 @@ const steps = (...names: Step["name"][]): Step[] =>
 const none = { outputs: [], donated: [] };
 const few: Limits = {
   buffersPerKernel: 4,
+  buffersPerLaunch: 8,
   bytesPerBuffer: 2 ** 12,
   alignment: 4,
 };
