@@ -9,6 +9,7 @@
 import type { Data, DType } from "./dtype.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
+import type { Shape } from "./shape.ts";
 
 /** Name of a backend. */
 export type BackendName = "webgpu" | "wasm" | "reference";
@@ -62,8 +63,8 @@ export interface Backend {
   readonly precision: "f32" | "f64";
   /** What the planner must respect. */
   readonly limits: Limits;
-  /** Copies host data to the device; its array type fits the dtype. */
-  upload(data: Data, dtype: DType): Storage;
+  /** Copies host data to the device; its array type fits the dtype. The shape stands in errors. */
+  upload(data: Data, dtype: DType, shape?: Shape): Storage;
   /** Reads `size` elements back: a fresh array. */
   download(storage: Storage, dtype: DType, size: number): Promise<Data>;
   /** Frees a storage. */

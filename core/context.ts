@@ -20,6 +20,8 @@ export interface Runtime {
   jitted: number;
   /** Number of tensors that are neither disposed of nor donated. */
   tensors: number;
+  /** Told of each new tensor, while leaks are looked for. */
+  watch: ((tensor: Disposable) => void) | null;
 }
 
 /** A function being traced: the tensors from outside that it has used, each with the node that stands for it. */
@@ -46,7 +48,7 @@ export function currentRuntime(): Runtime {
 
 /** A runtime of a backend. */
 export function createRuntime(backend: Backend): Runtime {
-  return { backend, programs: new Map(), jitted: 0, tensors: 0 };
+  return { backend, programs: new Map(), jitted: 0, tensors: 0, watch: null };
 }
 
 /** Makes a runtime the current one. */

@@ -7,12 +7,12 @@
  */
 
 import { DTypeError, TreeError } from "./errors.ts";
-import { backward } from "./grad.ts";
+import { backward, lossNode } from "./grad.ts";
 import type { Node } from "./node.ts";
 import { fill, input } from "./ops.ts";
 import { format, sameShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
-import { apply, evaluate, nodeOf, traced } from "./trace.ts";
+import { apply, evaluate, nodeOf, results, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
 /** What a function does to primals, as nodes: where it is linearized, and what it gives there. */
@@ -32,7 +32,7 @@ export function linearize<A extends readonly tree.Tree[], R extends tree.Tree>(
   return {
     out,
     primals: tree.leaves(aliases).map(({ leaf }) => nodeOf(leaf)),
-    outputs: tree.leaves(out).map(({ leaf }) => nodeOf(leaf)),
+    outputs: results(out).map(nodeOf),
   };
 }
 
@@ -144,8 +144,8 @@ export function hvp<A extends readonly tree.Tree[] = Tensor[]>(
   return evaluate(() => {
     const gradient = (...args: A): A => {
       const at = linearize(f, args);
-      const [out] = at.outputs;
-      const flowing = backward([out!], [fill(out!, 1)], at.primals);
+      const out = lossNode(at.out);
+      const flowing = backward([out], [fill(out, 1)], at.primals);
       return tree.fromLeaves(args, flowing.map(traced));
     };
     return jvp(gradient, primals, tangents).tangent;

@@ -6,13 +6,13 @@
  * @module
  */
 
-import { DTypeError, ShapeError } from "./errors.ts";
+import { DTypeError, ShapeError, TreeError } from "./errors.ts";
 import { toposort } from "./graph.ts";
 import type { Call, Node, Op, Params } from "./node.ts";
 import { bind, fill, ops } from "./ops.ts";
-import { format, sizeOf } from "./shape.ts";
+import { describe, format, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
-import { apply, evaluate, nodeOf, traced } from "./trace.ts";
+import { apply, checkSynchronous, evaluate, nodeOf, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
 /**
@@ -81,6 +81,20 @@ export function expectGradient({ path, leaf }: tree.Leaf): void {
   );
 }
 
+/** The node of a loss, which must be a scalar. */
+export function lossNode(loss: unknown): Node {
+  checkSynchronous(loss, "a loss");
+  const isTensor = loss instanceof Tensor;
+  if (isTensor && sizeOf(loss.shape) === 1 && loss.dtype === "f32") {
+    return nodeOf(loss);
+  }
+  throw new ShapeError(
+    `Cannot differentiate a function that returns ${
+      isTensor ? format(loss) : describe(loss)
+    }: the loss must be a scalar f32; reduce it with sum() or mean()`,
+  );
+}
+
 /** A function of parameters and other arguments that returns a scalar loss. */
 export type LossFunction<P extends tree.Tree, A extends readonly unknown[]> = (
   params: P,
@@ -121,20 +135,25 @@ export function valueAndGradAux<
   return (params, ...args) =>
     evaluate(() => {
       const leaves = tree.leaves(params);
+      if (leaves.length === 0) {
+        throw new TreeError(
+          "Cannot differentiate by a tree without tensors: the first argument holds none; see what is trainable",
+        );
+      }
       leaves.forEach(expectGradient);
       // An alias of each leaf, so that a closed-over use of the same tensor is a constant.
       const primals = leaves.map(({ leaf }) => apply("alias", [leaf], {}));
-      const { loss, aux } = f(tree.fromLeaves(params, primals), ...args);
-      if (
-        !(loss instanceof Tensor) || sizeOf(loss.shape) !== 1 ||
-        loss.dtype !== "f32"
-      ) {
-        const found = loss instanceof Tensor ? format(loss) : typeof loss;
-        throw new ShapeError(
-          `Cannot differentiate a function that returns ${found}: the loss must be a scalar f32; reduce it with sum() or mean()`,
+      const result = f(tree.fromLeaves(params, primals), ...args);
+      checkSynchronous(result, "a loss");
+      if (!(result && "loss" in result)) {
+        throw new TreeError(
+          `Cannot differentiate a function that returns ${
+            describe(result)
+          }: it must return { loss, aux }`,
         );
       }
-      const out = nodeOf(loss);
+      const { loss, aux } = result;
+      const out = lossNode(loss);
       const grads = backward([out], [fill(out, 1)], primals.map(nodeOf));
       return {
         value: loss,

@@ -12,12 +12,20 @@ import { createReferenceBackend } from "./cpu/interpreter.ts";
 import { createWasmBackend } from "./cpu/wasm.ts";
 import { DeviceError } from "./errors.ts";
 
+/** Least memory budget: a page of WebAssembly. */
+const LEAST = 65536;
+
 /** Which backend to open. */
 export interface InitOptions {
   /** "auto" takes a hardware GPU if there is one, else wasm. A software GPU adapter is taken only by name. */
   readonly backend?: "auto" | BackendName;
   /** Width in which f32 is computed; "f64" only on the reference backend, as the oracle of tests. */
   readonly precision?: "f32" | "f64";
+  /**
+   * Most bytes to take; beyond them a `DeviceError` says what for. 8 GiB on WebGPU when absent, which does not tell how
+   * much there is, and 4 GiB elsewhere, which is what the wasm backend can address.
+   */
+  readonly memory?: number;
   /** A WebGPU device to use instead of a new one; it stays the caller's to destroy. */
   readonly device?: GPUDevice;
 }
@@ -58,7 +66,12 @@ export async function init(
 }
 
 async function open(options: InitOptions): Promise<Backend> {
-  const { backend = "auto", precision = "f32" } = options;
+  const { backend = "auto", precision = "f32", memory } = options;
+  if (memory !== undefined && !(memory >= LEAST)) {
+    throw new DeviceError(
+      `Cannot take ${memory} bytes of memory: a backend needs ${LEAST} at least`,
+    );
+  }
   if (precision === "f64" && backend !== "reference") {
     throw new DeviceError(
       `Cannot compute in f64 on ${backend}: only the reference backend can`,
@@ -66,9 +79,9 @@ async function open(options: InitOptions): Promise<Backend> {
   }
   switch (backend) {
     case "reference":
-      return createReferenceBackend(precision);
+      return createReferenceBackend(precision, memory);
     case "wasm":
-      return createWasmBackend();
+      return openWasm(options);
     case "webgpu": {
       const gpu = await openGpu(options);
       if (gpu) return gpu;
@@ -78,11 +91,11 @@ async function open(options: InitOptions): Promise<Backend> {
     }
     case "auto":
       try {
-        return await openGpu(options) ?? createWasmBackend();
+        return await openGpu(options) ?? openWasm(options);
       } catch (error) {
         if (!(error instanceof DeviceError)) throw error;
         console.warn(`cotan: wasm is used, for WebGPU fails: ${error.message}`);
-        return createWasmBackend();
+        return openWasm(options);
       }
     default:
       throw new DeviceError(
@@ -91,11 +104,19 @@ async function open(options: InitOptions): Promise<Backend> {
   }
 }
 
+function openWasm({ memory }: InitOptions): Backend {
+  return createWasmBackend(memory === undefined ? {} : { bytes: memory });
+}
+
 /** Opens WebGPU; a software adapter only where WebGPU is asked for by name. Loaded when needed, so bundles may leave it out. */
 async function openGpu(
-  { backend, device }: InitOptions,
+  { backend, device, memory }: InitOptions,
 ): Promise<Backend | null> {
   const { openWebGpu } = await import("../gpu/mod.ts");
   const allowFallback = backend === "webgpu";
-  return openWebGpu({ ...(device && { device }), allowFallback });
+  return openWebGpu({
+    ...(device && { device }),
+    ...(memory !== undefined && { memory }),
+    allowFallback,
+  });
 }

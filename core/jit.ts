@@ -13,7 +13,6 @@ import {
   popScope,
   pushScope,
   type Runtime,
-  type Trace,
   withTrace,
 } from "./context.ts";
 import { TreeError } from "./errors.ts";
@@ -21,10 +20,10 @@ import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
-import { format, sizeOf } from "./shape.ts";
-import { Tensor } from "./tensor.ts";
-import { compile, nodeOf, run, traced } from "./trace.ts";
-import * as tree from "./tree.ts";
+import { sizeOf } from "./shape.ts";
+import { flatten, mapTensors, sameStructure, template } from "./structure.ts";
+import type { Tensor } from "./tensor.ts";
+import { compile, nodeOf, results, run, traced } from "./trace.ts";
 
 /** Programs from one function before the warning that something changes at every call. */
 const MANY_PROGRAMS = 8;
@@ -49,13 +48,15 @@ export type Jitted<A extends readonly unknown[], R> =
 /** One traced version of a function. */
 interface Version {
   readonly runtime: Runtime;
+  readonly structure: readonly unknown[];
   readonly graph: Graph;
   readonly executable: Executable;
   readonly captured: readonly Tensor[];
-  /** Captured tensors that the function itself made while it was traced. */
-  readonly constants: readonly Tensor[];
+  /** Tensors that the function made while it was traced. */
+  readonly made: ReadonlySet<Disposable>;
   readonly donated: readonly (string | null)[];
-  rebuild(tensors: Tensor[]): unknown;
+  /** What the function returned, with other tensors in the same order. */
+  rebuild(tensors: Iterator<Tensor>): unknown;
 }
 
 /**
@@ -76,23 +77,27 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
   options: JitOptions = {},
 ): Jitted<A, R> {
   const name = options.name ?? (f.name || "the jitted function");
-  const versions = new Map<string, Version>();
+  const donate = new Set(options.donate);
+  const versions: Version[] = [];
 
   function versionFor(args: A): { version: Version; tensors: Tensor[] } {
     const runtime = currentRuntime();
-    const { tensors, key, donated } = flatten(args, options.donate ?? [], name);
-    let version = versions.get(key);
-    if (version && version.runtime !== runtime) version = undefined;
-    if (!version) {
-      version = traceVersion(f, args, runtime, donated);
-      versions.get(key)?.executable.dispose();
-      versions.set(key, version);
-      runtime.jitted++;
-      if (versions.size === MANY_PROGRAMS + 1) {
-        console.warn(
-          `cotan: ${name} was compiled for ${versions.size} kinds of arguments; pass what changes as a tensor`,
-        );
-      }
+    const { tensors, structure } = flatten(args, name);
+    const at = versions.findIndex((v) => sameStructure(v.structure, structure));
+    const known = versions[at];
+    if (known?.runtime === runtime) return { version: known, tensors };
+    const version = {
+      ...traceVersion(f, args, runtime, donate, name),
+      structure,
+    };
+    runtime.jitted++;
+    if (known) {
+      drop(known);
+      versions[at] = version;
+    } else if (versions.push(version) === MANY_PROGRAMS + 1) {
+      console.warn(
+        `cotan: ${name} was compiled for ${versions.length} kinds of arguments; pass what changes as a tensor`,
+      );
     }
     return { version, tensors };
   }
@@ -103,9 +108,8 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     const { runtime, executable, graph, captured, donated } = version;
     checkDonation(tensors, captured, donated, name);
     const inputs = [...tensors, ...captured];
-    return version.rebuild(
-      run(runtime, executable, graph, inputs, donated),
-    ) as R;
+    const outputs = run(runtime, executable, graph, inputs, donated);
+    return version.rebuild(outputs.values()) as R;
   };
   const program = (...args: A): Program => {
     const { version: { graph, donated, runtime } } = versionFor(args);
@@ -117,130 +121,70 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
     return describePlan(plan, graph.inputs.map(({ shape }) => sizeOf(shape)));
   };
   const dispose = (): void => {
-    for (const { executable, runtime, constants } of versions.values()) {
-      executable.dispose();
-      for (const tensor of constants) tensor.dispose();
-      runtime.jitted--;
-    }
-    versions.clear();
+    versions.forEach(drop);
+    versions.length = 0;
   };
   return Object.assign(jitted, { program, [Symbol.dispose]: dispose });
 }
 
-/** Tensors of the arguments, the key of their structure, and for each tensor why it will be gone, or null. */
-function flatten(
-  args: readonly unknown[],
-  donate: readonly number[],
-  name: string,
-): { tensors: Tensor[]; key: string; donated: (string | null)[] } {
-  const tensors: Tensor[] = [];
-  const donated: (string | null)[] = [];
-  const key: string[] = [];
-  const visit = (value: unknown, path: string, donates: boolean): void => {
-    if (value instanceof Tensor) {
-      tensors.push(value);
-      donated.push(
-        donates ? `was donated to ${name} as argument ${path}` : null,
-      );
-      key.push(format(value));
-    } else if (typeof value === "object" && value !== null) {
-      if (!isPlain(value)) {
-        unsupported(`a ${value.constructor.name}`, path, name);
-      }
-      key.push(Array.isArray(value) ? "[" : "{");
-      for (const [k, child] of Object.entries(value)) {
-        key.push(JSON.stringify(k));
-        visit(child, `${path}.${k}`, donates);
-      }
-      key.push("}");
-    } else {
-      if (typeof value === "function") unsupported("a function", path, name);
-      // As text of one kind each: "1" is not 1, and a string cannot pass for two.
-      key.push(
-        typeof value === "string"
-          ? JSON.stringify(value)
-          : Object.is(value, -0)
-          ? "-0"
-          : String(value),
-      );
-    }
-  };
-  args.forEach((arg, i) => visit(arg, String(i), donate.includes(i)));
-  return { tensors, key: key.join(" "), donated };
-}
-
-function isPlain(value: object): boolean {
-  const prototype = Object.getPrototypeOf(value);
-  return Array.isArray(value) || prototype === Object.prototype ||
-    prototype === null;
-}
-
-function unsupported(what: string, path: string, name: string): never {
-  throw new TreeError(
-    `Cannot call ${name} with ${what} as argument ${path}: arguments are trees of tensors, numbers and strings; close over it`,
-  );
-}
-
-/** Maps the tensors of arguments that may also hold numbers and strings. */
-function mapTensors(value: unknown, f: (tensor: Tensor) => Tensor): unknown {
-  if (value instanceof Tensor) return f(value);
-  if (Array.isArray(value)) return value.map((v) => mapTensors(v, f));
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([k, v]) => [k, mapTensors(v, f)]),
-  );
-}
-
-/** Traces a function for arguments like these and compiles what it does. */
+/**
+ * Traces a function for arguments like these and compiles what it does, in a scope of its own: what it makes meanwhile is
+ * needed at every call.
+ */
 function traceVersion<A extends readonly unknown[], R>(
   f: (...args: A) => R,
   args: A,
   runtime: Runtime,
-  donated: readonly (string | null)[],
-): Version {
-  const { made, result } = inOwnScope((trace) => {
-    const nodes: Node[] = [];
-    const primals = mapTensors(args, (tensor) => {
-      const node = input(tensor);
-      nodes.push(node);
-      return traced(node);
-    }) as unknown as A;
-    const out = f(...primals);
-    const outputs = tree.leaves(out as tree.Tree).map(({ leaf }) =>
-      nodeOf(leaf)
-    );
-    return {
-      graph: { inputs: [...nodes, ...trace.captured.values()], outputs },
-      captured: [...trace.captured.keys()] as Tensor[],
-      out,
-    };
-  });
-  const { graph, captured, out } = result;
-  const consumed = graph.inputs.map((_, i) => donated[i] != null);
-  return {
-    runtime,
-    graph,
-    executable: compile(runtime, graph, consumed),
-    captured,
-    constants: captured.filter((tensor) => made.has(tensor)),
-    donated,
-    rebuild: (tensors) => tree.fromLeaves(out as tree.Tree, tensors),
-  };
-}
-
-/** Traces in a scope of its own, since what a function makes then is needed at every call; gives that too. */
-function inOwnScope<R>(
-  f: (trace: Trace) => R,
-): { result: R; made: ReadonlySet<Disposable> } {
+  donate: ReadonlySet<number>,
+  name: string,
+): Omit<Version, "structure"> {
   const made = pushScope();
   try {
-    return { result: withTrace(f), made };
+    const { graph, captured, donated, out } = withTrace((trace) => {
+      const nodes: Node[] = [];
+      const donated: (string | null)[] = [];
+      const primals = args.map((arg, i) =>
+        mapTensors(arg, String(i), (tensor, path) => {
+          const node = input(tensor);
+          nodes.push(node);
+          donated.push(
+            donate.has(i) ? `was donated to ${name} as argument ${path}` : null,
+          );
+          return traced(node);
+        })
+      ) as unknown as A;
+      const out = f(...primals);
+      const outputs = results(out, name).map(nodeOf);
+      return {
+        graph: { inputs: [...nodes, ...trace.captured.values()], outputs },
+        captured: [...trace.captured.keys()] as Tensor[],
+        donated,
+        out,
+      };
+    });
+    const consumed = graph.inputs.map((_, i) => donated[i] != null);
+    return {
+      runtime,
+      graph,
+      executable: compile(runtime, graph, consumed),
+      captured,
+      made,
+      donated,
+      rebuild: template(out),
+    };
   } catch (error) {
     for (const tensor of made) tensor[Symbol.dispose]();
     throw error;
   } finally {
     popScope();
   }
+}
+
+/** Frees what a version holds. */
+function drop({ executable, runtime, made }: Version): void {
+  executable.dispose();
+  for (const tensor of made) tensor[Symbol.dispose]();
+  runtime.jitted--;
 }
 
 /** A donated tensor must be given once, and to nobody else. */

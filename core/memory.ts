@@ -67,6 +67,8 @@ export function scope<R>(f: () => R): R {
   try {
     const out = f();
     if (out instanceof Promise) {
+      // It may fail for want of what is freed here.
+      out.catch(() => {});
       throw new TypeError(
         "Cannot scope an async function: what it makes after an await is out of sight; use `using` there",
       );

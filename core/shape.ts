@@ -48,6 +48,15 @@ export function format(type: Type): string {
   return `${type.dtype}[${type.shape.join(", ")}]`;
 }
 
+/** A value that is no tensor as it stands in messages: `a Map`, `the number 3`. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object") return `the ${typeof value} ${String(value)}`;
+  const name = value.constructor?.name ?? "object";
+  return `${/^[AEIOU]/.test(name) ? "an" : "a"} ${name}`;
+}
+
 /** The shape that two shapes broadcast to by NumPy's rule, or null if they do not. */
 export function broadcastShapes(a: Shape, b: Shape): number[] | null {
   const rank = Math.max(a.length, b.length);

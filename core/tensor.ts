@@ -11,7 +11,7 @@ import { currentScope, type Runtime, type Trace } from "./context.ts";
 import type { Data, DType } from "./dtype.ts";
 import { DisposedError, invariant } from "./errors.ts";
 import type { Node } from "./node.ts";
-import { format, type Shape, sizeOf } from "./shape.ts";
+import { format, type Shape, sizeOf, type Type } from "./shape.ts";
 
 /** A tensor, or a number, which broadcasts and takes the other operand's dtype. */
 export type TensorLike = Tensor | number;
@@ -283,6 +283,7 @@ export class Tensor implements Disposable {
     this.#state = state;
     if (state.kind !== "stored") return;
     state.runtime.tensors++;
+    state.runtime.watch?.(this);
     safetyNet.register(this, state, this);
     currentScope()?.add(this);
   }
@@ -295,7 +296,7 @@ export class Tensor implements Disposable {
   }
 
   /** Reads the only element back. */
-  async item(): Promise<number> {
+  item(): Promise<number> {
     if (sizeOf(this.shape) !== 1) {
       throw new RangeError(
         `Cannot take item() of ${this}: it has ${
@@ -303,27 +304,23 @@ export class Tensor implements Disposable {
         } elements; use data()`,
       );
     }
-    return (await this.data())[0]!;
+    return this.data().then(([value]) => value!);
   }
 
   /** Reads the elements back as nested arrays. */
-  async toArray(): Promise<NestedArray> {
-    const flat = await this.data();
-    const isBool = this.dtype === "bool";
-    let at = 0;
-    const nest = (axis: number): NestedArray => {
-      if (axis < this.shape.length) {
-        return Array.from({ length: this.shape[axis]! }, () => nest(axis + 1));
-      }
-      const value = flat[at++]!;
-      return isBool ? value !== 0 : value;
-    };
-    return nest(0);
+  toArray(): Promise<NestedArray> {
+    return this.data().then((flat) => nest(flat, this));
   }
 
   /** Frees the memory now. Using the tensor afterwards throws `DisposedError`; disposing of it again does nothing. */
   dispose(): void {
     const state = this.#state;
+    if (state.kind === "traced" && isArgument(state.node)) {
+      throw new TypeError(
+        `Cannot dispose of ${this} in a function that is traced: it is an argument, which the caller owns; ` +
+          `donate it to jit, or dispose of it after the call`,
+      );
+    }
     if (state.kind !== "stored") return;
     release(this, "was disposed of");
     state.runtime.backend.free(state.storage);
@@ -343,6 +340,27 @@ export class Tensor implements Disposable {
   [Symbol.for("Deno.customInspect")](): string {
     return `Tensor ${format(this)}`;
   }
+}
+
+/** Elements in row-major order as nested arrays, those of bool as booleans. */
+export function nest(
+  flat: ArrayLike<number>,
+  { shape, dtype }: Type,
+): NestedArray {
+  let at = 0;
+  const level = (axis: number): NestedArray => {
+    if (axis < shape.length) {
+      return Array.from({ length: shape[axis]! }, () => level(axis + 1));
+    }
+    const value = flat[at++]!;
+    return dtype === "bool" ? value !== 0 : value;
+  };
+  return level(0);
+}
+
+/** Whether a node stands for an argument: transformations pass them as inputs or aliases. */
+function isArgument({ op }: Node): boolean {
+  return op === "input" || op === "alias";
 }
 
 /** Frees storages of tensors that were dropped without `dispose`; a safety net, since it comes late. */

@@ -53,6 +53,22 @@ export function nodeOf(tensor: Tensor): Node {
   return node;
 }
 
+/** Throws for the promise of an async function, whose own failure is then of no interest. */
+export function checkSynchronous(out: unknown, name: string): void {
+  if (!(out instanceof Promise)) return;
+  out.catch(() => {});
+  throw new TypeError(
+    `Cannot trace ${name}: it is async, and what it does after an await is out of sight; await outside of it`,
+  );
+}
+
+/** The tensors in what a traced function returns. */
+export function results(out: unknown, name = "a function"): Tensor[] {
+  checkSynchronous(out, name);
+  return tree.leavesIn(out, `in what ${name} returns`)
+    .map(({ leaf }) => leaf);
+}
+
 /** Applies a primitive to tensors. */
 export function apply<K extends OpName>(
   op: K,
@@ -70,9 +86,8 @@ export function evaluate<R>(f: () => R): R {
   if (currentTrace()) return f();
   const { graph, captured, rebuild } = withTrace((trace) => {
     const out = f();
-    const leaves = tree.leaves(out as tree.Tree).map(({ leaf }) => leaf);
     const graph = {
-      outputs: leaves.map(nodeOf),
+      outputs: results(out).map(nodeOf),
       inputs: [...trace.captured.values()],
     };
     return {
@@ -98,15 +113,16 @@ export function run(
     const state = storedState(tensor, "use");
     if (state.runtime !== runtime) {
       throw new DeviceError(
-        `Cannot use ${tensor}: it lives on the ${state.runtime.backend.name} backend that was current before init`,
+        `Cannot use ${tensor}: it lives on a ${state.runtime.backend.name} backend that is not the current one; make it after init, or pass it to checkGrads as an argument`,
       );
     }
     return state.storage;
   });
+  const made = program.run(storages);
+  // Only now, for a program that finds no memory takes nothing.
   donated?.forEach((why, i) => why && release(inputs[i]!, why));
-  const results = program.run(storages);
   return graph.outputs.map(({ shape, dtype }, i) =>
-    new Tensor(shape, dtype, { kind: "stored", runtime, storage: results[i]! })
+    new Tensor(shape, dtype, { kind: "stored", runtime, storage: made[i]! })
   );
 }
 

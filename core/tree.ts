@@ -10,6 +10,8 @@
 
 import { TreeError } from "./errors.ts";
 import { compileSelector, type Selector } from "./selector.ts";
+import { describe } from "./shape.ts";
+import { isRecord } from "./structure.ts";
 import { Tensor } from "./tensor.ts";
 
 export { type Selector } from "./selector.ts";
@@ -35,42 +37,31 @@ function rebuild(
   tree: unknown,
   path: string,
   visit: (leaf: Tensor, path: string) => unknown,
+  place = "in a tree",
 ): unknown {
   if (tree instanceof Tensor) return visit(tree, path);
   if (tree === null || tree === undefined) return tree;
   if (Array.isArray(tree)) {
-    return tree.map((child, i) => rebuild(child, join(path, String(i)), visit));
+    return tree.map((child, i) =>
+      rebuild(child, join(path, String(i)), visit, place)
+    );
   }
   if (isRecord(tree)) {
     const out: Record<string, unknown> = {};
     for (const key of Object.keys(tree)) {
-      out[key] = rebuild(tree[key], join(path, key), visit);
+      out[key] = rebuild(tree[key], join(path, key), visit, place);
     }
     return out;
   }
   throw new TreeError(
     `Cannot use ${describe(tree)}${
       path && ` at ${path}`
-    } in a tree: leaves are tensors, nodes are plain records and arrays, null is a hole`,
+    } ${place}: leaves are tensors, nodes are plain records and arrays, null is a hole`,
   );
 }
 
 function join(path: string, key: string): string {
   return path === "" ? key : `${path}.${key}`;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
-function describe(value: unknown): string {
-  if (typeof value === "object" && value !== null) {
-    const name = value.constructor?.name ?? "object";
-    return `${/^[AEIOU]/.test(name) ? "an" : "a"} ${name}`;
-  }
-  return `the ${typeof value} ${String(value)}`;
 }
 
 /** The tensor or subtree at a dotted path, or undefined. */
@@ -97,8 +88,13 @@ export function at(tree: Tree, path: string): Tree | undefined {
  * ```
  */
 export function leaves(tree: Tree): Leaf[] {
+  return leavesIn(tree, "in a tree");
+}
+
+/** The same of what may be no tree; the error says that it stands in such a `place`. */
+export function leavesIn(tree: unknown, place: string): Leaf[] {
   const found: Leaf[] = [];
-  rebuild(tree, "", (leaf, path) => found.push({ path, leaf }));
+  rebuild(tree, "", (leaf, path) => found.push({ path, leaf }), place);
   return found;
 }
 

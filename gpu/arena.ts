@@ -9,6 +9,8 @@
 
 import { alignment, type Buffers, roundUp } from "./buffers.ts";
 
+const arena = "the arena of a program";
+
 /** Pages of intermediate values. */
 export class Arena {
   readonly #buffers: Buffers;
@@ -29,10 +31,13 @@ export class Arena {
   /** Makes sure of the pages that a program needs, given by their bytes, for as long as it lives. */
   reserve(need: readonly number[]): void {
     if (this.#needs.has(need)) return;
+    const grows = need.map((bytes, page) =>
+      Math.max(0, roundUp(bytes, alignment) - (this.#pages[page]?.size ?? 0))
+    );
+    // All or none: other programs need the pages as they are.
+    this.#buffers.ensure(grows.reduce((a, b) => a + b, 0), arena);
     this.#needs.add(need);
-    need.forEach((bytes, page) => {
-      if (!(this.#pages[page]?.size! >= bytes)) this.#replace(page, bytes);
-    });
+    need.forEach((bytes, page) => grows[page]! && this.#replace(page, bytes));
   }
 
   /** A program is gone: pages that are much larger than any other needs shrink. */
@@ -54,6 +59,7 @@ export class Arena {
     if (old) this.#buffers.destroy(old);
     this.#version++;
     const size = roundUp(bytes, alignment);
-    this.#pages[page] = this.#buffers.create(size, GPUBufferUsage.STORAGE);
+    const usage = GPUBufferUsage.STORAGE;
+    this.#pages[page] = this.#buffers.create(size, usage, arena);
   }
 }

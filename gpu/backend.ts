@@ -17,6 +17,7 @@ import type {
 import { type Data, type DType, toData } from "../core/dtype.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { Plan } from "../core/plan/kernel.ts";
+import type { Shape } from "../core/shape.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
 import { alignment, Buffers, GpuStorage } from "./buffers.ts";
@@ -39,7 +40,7 @@ export class WebGpuBackend implements Backend {
   constructor(device: Device, schedule: Schedule, budget: number) {
     const { gpu, description } = device;
     const batch = new Batch(gpu);
-    const buffers = new Buffers(gpu, batch, description, budget);
+    const buffers = new Buffers(gpu, batch, budget);
     this.adapter = description;
     this.limits = {
       buffersPerKernel: 8,
@@ -58,11 +59,11 @@ export class WebGpuBackend implements Backend {
     this.#readback = new Readback(device, batch, buffers);
   }
 
-  upload(data: Data, dtype: DType): GpuStorage {
+  upload(data: Data, dtype: DType, shape: Shape = [data.length]): GpuStorage {
     const { device, batch, buffers } = this.#machine;
     device.check();
     const words = toWords(data, dtype);
-    const storage = buffers.take(words.byteLength);
+    const storage = buffers.take(words.byteLength, { shape, dtype });
     // Queue writes overtake what is recorded but not submitted, which may still use the buffer.
     if (storage.block.freedAt === batch.number) batch.flush();
     // Deno aborts the process on an empty write.
@@ -87,12 +88,12 @@ export class WebGpuBackend implements Backend {
   }
 
   compile(
-    _graph: Graph,
+    graph: Graph,
     _donated: readonly boolean[],
     plan: () => Plan,
   ): Executable {
     this.#machine.device.check();
-    return new GpuProgram(this.#machine, plan());
+    return new GpuProgram(this.#machine, plan(), graph.outputs);
   }
 
   memory(): BackendMemory {

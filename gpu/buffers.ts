@@ -7,7 +7,8 @@
  */
 
 import type { Storage } from "../core/backend.ts";
-import { DeviceError, invariant } from "../core/errors.ts";
+import { checkBuffer, outOfMemory, type Wanted } from "../core/budget.ts";
+import { invariant } from "../core/errors.ts";
 import type { Batch } from "./batch.ts";
 
 /** Elements on the device. */
@@ -40,7 +41,6 @@ export const alignment = 256;
 export class Buffers {
   readonly #device: GPUDevice;
   readonly #batch: Batch;
-  readonly #adapter: string;
   readonly #budget: number;
   /** Free blocks by size; a size that was freed last stands last. */
   readonly #pool = new Map<number, Block[]>();
@@ -53,15 +53,9 @@ export class Buffers {
   #nextId = 0;
 
   /** Takes at most `budget` bytes of the device. */
-  constructor(
-    device: GPUDevice,
-    batch: Batch,
-    adapter: string,
-    budget: number,
-  ) {
+  constructor(device: GPUDevice, batch: Batch, budget: number) {
     this.#device = device;
     this.#batch = batch;
-    this.#adapter = adapter;
     this.#budget = budget;
   }
 
@@ -76,9 +70,9 @@ export class Buffers {
   }
 
   /** A storage with arbitrary contents. */
-  take(bytes: number): GpuStorage {
+  take(bytes: number, wanted: Wanted): GpuStorage {
     const size = roundUp(bytes, alignment);
-    const block = this.#reuse(size) ?? this.#allocate(size);
+    const block = this.#reuse(size) ?? this.#allocate(size, wanted);
     this.#liveBytes += bytes;
     this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     return new GpuStorage(bytes, block);
@@ -99,24 +93,23 @@ export class Buffers {
     this.#pooledBytes += size;
   }
 
+  /** Makes room for so many bytes, by freeing the pool where it must; throws where they are beyond the budget. */
+  ensure(bytes: number, wanted: Wanted): void {
+    const budget = this.#budget;
+    if (this.#reservedBytes + bytes <= budget) return;
+    const inUse = this.#reservedBytes - this.#pooledBytes;
+    if (inUse + bytes > budget) throw outOfMemory(wanted, bytes, inUse, budget);
+    this.#trim(0);
+  }
+
   /** A buffer outside the pool. */
-  create(size: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    const { maxBufferSize } = this.#device.limits;
-    if (size > maxBufferSize) {
-      throw new DeviceError(
-        `Cannot allocate ${formatBytes(size)} on ${this.#adapter}: a buffer ` +
-          `has at most ${formatBytes(maxBufferSize)}`,
-      );
-    }
-    if (this.#reservedBytes + size > this.#budget) this.#trim(0);
-    if (this.#reservedBytes + size > this.#budget) {
-      throw new DeviceError(
-        `Cannot allocate ${formatBytes(size)} on ${this.#adapter}: ` +
-          `${formatBytes(this.#reservedBytes)} of ${
-            formatBytes(this.#budget)
-          } are in use`,
-      );
-    }
+  create(
+    size: number,
+    usage: GPUBufferUsageFlags,
+    wanted: Wanted,
+  ): GPUBuffer {
+    checkBuffer(wanted, size, this.#device.limits.maxBufferSize);
+    this.ensure(size, wanted);
     const buffer = this.#device.createBuffer({ size, usage });
     this.#all.add(buffer);
     this.#reservedBytes += size;
@@ -144,12 +137,12 @@ export class Buffers {
     return block;
   }
 
-  #allocate(size: number): Block {
+  #allocate(size: number, wanted: Wanted): Block {
     // A loop that repeats itself finds all it needs in the pool. Sizes that do not come back make room for new ones.
     this.#trim(slack * this.#peakBytes + mostKept - this.#liveBytes - size);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC |
       GPUBufferUsage.COPY_DST;
-    const buffer = this.create(size, usage);
+    const buffer = this.create(size, usage, wanted);
     return { id: this.#nextId++, buffer, freedAt: -1 };
   }
 
@@ -168,15 +161,4 @@ export class Buffers {
 /** The least multiple of `step` that is not below `value`, at least one step. */
 export function roundUp(value: number, step: number): number {
   return Math.max(1, Math.ceil(value / step)) * step;
-}
-
-/** Bytes as they stand in messages. */
-export function formatBytes(bytes: number): string {
-  const units = ["bytes", "KiB", "MiB", "GiB"];
-  let unit = 0;
-  while (bytes >= 1024 && unit < units.length - 1) {
-    bytes /= 1024;
-    unit++;
-  }
-  return `${Number.isInteger(bytes) ? bytes : bytes.toFixed(1)} ${units[unit]}`;
 }

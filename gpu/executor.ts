@@ -7,17 +7,14 @@
  */
 
 import { bytesPerElement, type Executable } from "../core/backend.ts";
+import { formatBytes } from "../core/budget.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
 import { walkSteps } from "../core/plan/loops.ts";
+import type { Type } from "../core/shape.ts";
 import type { Arena } from "./arena.ts";
 import type { Batch } from "./batch.ts";
-import {
-  type Buffers,
-  formatBytes,
-  type GpuStorage,
-  roundUp,
-} from "./buffers.ts";
+import { type Buffers, type GpuStorage, roundUp } from "./buffers.ts";
 import type { Device } from "./device.ts";
 import { type Dispatch, lower } from "./lower.ts";
 import type { Pipeline, Pipelines } from "./pipelines.ts";
@@ -44,16 +41,19 @@ export interface Machine {
 export class GpuProgram implements Executable {
   readonly #machine: Machine;
   readonly #plan: Plan;
+  readonly #types: readonly Type[];
   /** The dispatches of each step. */
   readonly #steps: readonly (readonly BoundDispatch[])[];
   readonly #pages: readonly number[];
 
-  /** Makes the pipelines of a plan. */
-  constructor(machine: Machine, plan: Plan) {
+  /** Makes the pipelines of a plan; `types` are those of its results. */
+  constructor(machine: Machine, plan: Plan, types: readonly Type[]) {
     const { pipelines, schedule } = machine;
     const dispatches = plan.steps.map((step) => lower(step, schedule));
     this.#machine = machine;
     this.#plan = plan;
+    // Not nodes, which would keep their graph.
+    this.#types = types.map(({ shape, dtype }) => ({ shape, dtype }));
     this.#steps = dispatches.map((parts) =>
       parts.map((dispatch) =>
         new BoundDispatch(
@@ -70,13 +70,12 @@ export class GpuProgram implements Executable {
     device.check();
     arena.reserve(this.#pages);
     const outputs = this.#outputs(inputs);
-    const run = (step: number): void => {
-      for (const part of this.#steps[step]!) {
-        const group = part.bind(this.#machine, inputs, outputs);
-        const { workgroups, work } = part.dispatch;
-        batch.dispatch(part.pipeline.pipeline, group, workgroups, work);
-      }
-    };
+    const groups = this.#bind(inputs, outputs);
+    const run = (step: number): void =>
+      this.#steps[step]!.forEach(({ pipeline, dispatch }, i) => {
+        const { workgroups, work } = dispatch;
+        batch.dispatch(pipeline.pipeline, groups[step]![i]!, workgroups, work);
+      });
     walkSteps(this.#plan, run, (trips, body) => {
       for (let trip = 0; trip < trips; trip++) body();
     });
@@ -88,16 +87,34 @@ export class GpuProgram implements Executable {
     const { buffers } = this.#machine;
     const taken: GpuStorage[] = [];
     try {
-      return this.#plan.outputs.map((source) => {
+      return this.#plan.outputs.map((source, i) => {
         if (source.kind === "input") return inputs[source.index]!;
         const bytes = source.size * bytesPerElement(source.dtype);
-        const storage = buffers.take(bytes);
+        const storage = buffers.take(bytes, this.#types[i] ?? "a result");
         taken.push(storage);
         return storage;
       });
     } catch (error) {
       // The budget does not reach: what was donated is not touched yet.
       taken.forEach((storage) => buffers.give(storage));
+      throw error;
+    }
+  }
+
+  /** The bind groups of each step; what is too large to bind is found before any step runs. */
+  #bind(
+    inputs: readonly GpuStorage[],
+    outputs: readonly GpuStorage[],
+  ): GPUBindGroup[][] {
+    const { buffers } = this.#machine;
+    try {
+      return this.#steps.map((parts) =>
+        parts.map((part) => part.bind(this.#machine, inputs, outputs))
+      );
+    } catch (error) {
+      for (const storage of outputs) {
+        if (!inputs.includes(storage)) buffers.give(storage);
+      }
       throw error;
     }
   }

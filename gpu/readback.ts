@@ -49,10 +49,8 @@ export class Readback {
     const at = this.#free.findIndex(({ size }) => size >= bytes);
     if (at >= 0) return this.#free.splice(at, 1)[0]!;
     const size = bytes > mostKept ? bytes : roundUp(bytes, 4096);
-    return this.buffers.create(
-      size,
-      GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-    );
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    return this.buffers.create(size, usage, "a copy to read");
   }
 
   #give(buffer: GPUBuffer): void {

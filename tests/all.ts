@@ -21,7 +21,7 @@ const entries = [
   "nn/mod.ts",
   "lora/mod.ts",
   "gpu/mod.ts",
-  "core/testing.ts",
+  "core/testing/mod.ts",
   "cli.ts",
 ];
 

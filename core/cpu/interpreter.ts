@@ -10,6 +10,7 @@
 
 import type { Backend, Executable, Graph, Storage } from "../backend.ts";
 import { bytesPerElement } from "../backend.ts";
+import { ADDRESSABLE, outOfMemory } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
 import type {
@@ -182,34 +183,40 @@ const rules: Rules = {
   after: (out, [x]) => out.set(x!),
 };
 
-/** Values of nodes, given those of inputs. */
+/** Where values come from. */
+interface Workspace {
+  /** Room for a value. */
+  create(type: Type): Data;
+  /** Calls what makes values that are not held for long. */
+  passing<R>(f: () => R): R;
+}
+
+/** Values of the outputs of a graph, given those of its inputs. */
 function evaluateGraph(
   graph: Graph,
   inputs: readonly Data[],
-  precision: "f32" | "f64",
+  work: Workspace,
 ): Data[] {
   const values = new Map<Node, Data>();
   const tuples = new Map<Node, readonly Data[]>();
   graph.inputs.forEach((node, i) => values.set(node, inputs[i]!));
-  const create = ({ shape, dtype }: Type): Data =>
-    allocate(dtype, sizeOf(shape), precision);
   for (const node of toposort(graph.outputs)) {
     if (values.has(node)) continue;
     const operands = node.inputs.map((x) => values.get(x)!);
     if (node.op === "call" || node.op === "scan") {
       const { body } = node.params as Call;
       const step = (operands: readonly Data[]) =>
-        evaluateGraph(body, operands, precision);
+        work.passing(() => evaluateGraph(body, operands, work));
       const isCall = node.op === "call";
       tuples.set(
         node,
-        isCall ? step(operands) : runScan(node, operands, step, create),
+        isCall ? step(operands) : runScan(node, operands, step, work.create),
       );
     } else if (node.op === "part") {
       const { index } = node.params as Params["part"];
       values.set(node, tuples.get(node.inputs[0]!)![index]!);
     } else {
-      const out = create(node);
+      const out = work.create(node);
       evaluate(node, operands, out);
       values.set(node, out);
     }
@@ -317,11 +324,19 @@ function allocate(dtype: DType, size: number, precision: "f32" | "f64"): Data {
   }
 }
 
-/** The reference backend; precision "f64" computes every f32 in float64. */
+/** The reference backend; precision "f64" computes every f32 in float64. It takes at most `budget` bytes. */
 export function createReferenceBackend(
   precision: "f32" | "f64" = "f32",
+  budget: number = ADDRESSABLE,
 ): Backend {
   let liveBytes = 0;
+
+  /** Bytes of a value, which must be within the budget beside what lives and what is `held` by a program. */
+  function claim(type: Type, held: number): number {
+    const bytes = sizeOf(type.shape) * bytesPerElement(type.dtype, precision);
+    if (liveBytes + held + bytes <= budget) return bytes;
+    throw outOfMemory(type, bytes, liveBytes + held, budget);
+  }
 
   function store(data: Data, dtype: DType): HostStorage {
     const bytes = data.length * bytesPerElement(dtype, precision);
@@ -339,7 +354,19 @@ export function createReferenceBackend(
   function compile(graph: Graph, donated: readonly boolean[]): Executable {
     function run(storages: readonly Storage[]): Storage[] {
       const inputs = storages.map((storage) => (storage as HostStorage).data!);
-      const outputs = evaluateGraph(graph, inputs, precision);
+      let held = 0;
+      const outputs = evaluateGraph(graph, inputs, {
+        create: (type) => {
+          held += claim(type, held);
+          return allocate(type.dtype, sizeOf(type.shape), precision);
+        },
+        passing: (f) => {
+          const before = held;
+          const result = f();
+          held = before;
+          return result;
+        },
+      });
       // A storage belongs to one tensor, so what comes out is a copy where it went in or comes out twice.
       const taken = new Set<Data>(inputs);
       const results = outputs.map((data, i) => {
@@ -363,7 +390,10 @@ export function createReferenceBackend(
       bytesPerBuffer: 2 ** 32,
       alignment: 16,
     },
-    upload: (data, dtype) => store(data.slice(), dtype),
+    upload: (data, dtype, shape = [data.length]) => {
+      claim({ shape, dtype }, 0);
+      return store(data.slice(), dtype);
+    },
     download: (storage) =>
       Promise.resolve((storage as HostStorage).data!.slice()),
     free,

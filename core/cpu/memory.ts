@@ -9,15 +9,13 @@
  * @module
  */
 
-import { DeviceError, invariant } from "../errors.ts";
+import { ADDRESSABLE, outOfMemory, type Wanted } from "../budget.ts";
+import { invariant } from "../errors.ts";
 
 /** Blocks start and end at multiples of a cache line. */
 export const LINE = 64;
 
 const PAGE = 65536;
-
-/** As much as 32-bit addresses reach. */
-const MOST_PAGES = 65536;
 
 /** A range of bytes. */
 interface Block {
@@ -35,8 +33,8 @@ export class Heap {
   #most: number;
 
   /** An empty heap that grows up to a number of bytes. */
-  constructor(mostBytes: number = MOST_PAGES * PAGE) {
-    this.#most = Math.floor(mostBytes / PAGE);
+  constructor(mostBytes: number = ADDRESSABLE) {
+    this.#most = Math.floor(Math.min(mostBytes, ADDRESSABLE) / PAGE);
     this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#most });
   }
 
@@ -51,7 +49,7 @@ export class Heap {
   }
 
   /** The address of a new block; zero bytes take a line as well, so that no two blocks share an address. */
-  allocate(bytes: number): number {
+  allocate(bytes: number, wanted: Wanted = "a block"): number {
     const size = blockBytes(bytes);
     let best = -1;
     for (let i = 0; i < this.#free.length; i++) {
@@ -61,7 +59,7 @@ export class Heap {
       if (found === size) break;
     }
     this.#used += size;
-    if (best < 0) return this.#extend(size, bytes);
+    if (best < 0) return this.#extend(size, bytes, wanted);
     const block = this.#free[best]!;
     const { address } = block;
     block.address += size;
@@ -102,15 +100,19 @@ export class Heap {
   }
 
   /** A block behind all others. */
-  #extend(size: number, asked: number): number {
+  #extend(size: number, asked: number, wanted: Wanted): number {
     const address = this.#end;
     const missing = address + size - this.reservedBytes;
-    if (missing > 0) this.#grow(Math.ceil(missing / PAGE), asked, size);
+    if (missing > 0 && !this.#grow(Math.ceil(missing / PAGE))) {
+      this.#used -= size;
+      throw outOfMemory(wanted, asked, this.#used, this.#most * PAGE);
+    }
     this.#end += size;
     return address;
   }
 
-  #grow(pages: number, asked: number, size: number): void {
+  /** Whether so many pages more could be had. */
+  #grow(pages: number): boolean {
     const held = this.reservedBytes / PAGE;
     // Somewhat more than needed, as growing costs a system call and all views.
     const generous = Math.max(pages, Math.min(held >> 2, 1024));
@@ -118,17 +120,12 @@ export class Heap {
       try {
         if (count < pages) continue;
         this.memory.grow(count);
-        return;
+        return true;
       } catch (error) {
         if (!(error instanceof RangeError)) throw error;
       }
     }
-    this.#used -= size;
-    throw new DeviceError(
-      `Cannot allocate ${asked} bytes: ${this.#used} of at most ${
-        this.#most * PAGE
-      } bytes are in use; a smaller batch needs less`,
-    );
+    return false;
   }
 
   /** What is free at the end is no block. */

@@ -14,9 +14,11 @@ import type {
   Limits,
   Storage,
 } from "../backend.ts";
+import { checkBuffer, type Wanted } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Plan } from "../plan/kernel.ts";
+import type { Shape, Type } from "../shape.ts";
 import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
@@ -27,9 +29,11 @@ import { ProgramCompiler, tableSize } from "./program.ts";
 export interface WasmOptions {
   /** Whether to use relaxed SIMD; by default where the engine has it. */
   readonly relaxed?: boolean;
-  /** Most bytes of memory, up to 4 GiB, which is the default. */
+  /** Most bytes of memory; as many as 32-bit addresses reach when absent. */
   readonly bytes?: number;
 }
+
+const ARENA = "the arena of a program";
 
 /** A block of the heap. */
 class WasmStorage implements Storage {
@@ -70,8 +74,8 @@ class WasmBackend implements Backend {
     this.#compiler = new ProgramCompiler(relaxed);
   }
 
-  upload(data: Data, dtype: DType): WasmStorage {
-    const storage = this.#allocate(4 * data.length);
+  upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
+    const storage = this.#allocate(4 * data.length, { shape, dtype });
     this.#elements(storage, dtype, data.length).set(data);
     return storage;
   }
@@ -91,7 +95,7 @@ class WasmBackend implements Backend {
     this.#heap.free(block.address, block.bytes);
   }
 
-  compile(_: Graph, __: readonly boolean[], plan: () => Plan): Executable {
+  compile(graph: Graph, _: readonly boolean[], plan: () => Plan): Executable {
     const planned = plan();
     const { module, scratchBytes } = this.#compiler.compile(planned);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module), {
@@ -106,9 +110,11 @@ class WasmBackend implements Backend {
     }
     this.#reserve(end);
     const tableBytes = 4 * tableSize(planned);
-    const table = this.#heap.allocate(tableBytes);
+    const table = this.#heap.allocate(tableBytes, ARENA);
+    // Not the nodes, which would keep the graph.
+    const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
-      run: (inputs) => this.#run(planned, inputs, table, offsets, run),
+      run: (inputs) => this.#run(planned, types, inputs, table, offsets, run),
       dispose: () => this.#heapOrNone?.free(table, tableBytes),
     };
   }
@@ -132,6 +138,7 @@ class WasmBackend implements Backend {
 
   #run(
     plan: Plan,
+    types: readonly Type[],
     inputs: readonly Storage[],
     table: number,
     offsets: readonly number[],
@@ -142,9 +149,10 @@ class WasmBackend implements Backend {
     const fresh: WasmStorage[] = [];
     let outputs: WasmStorage[];
     try {
-      outputs = plan.outputs.map((output) => {
+      outputs = plan.outputs.map((output, i) => {
         if (output.kind === "input") return given[output.index]!;
-        const storage = this.#allocate(4 * output.size);
+        const wanted = types[i] ?? "a result";
+        const storage = this.#allocate(4 * output.size, wanted);
         fresh.push(storage);
         return storage;
       });
@@ -163,8 +171,10 @@ class WasmBackend implements Backend {
     return outputs;
   }
 
-  #allocate(bytes: number): WasmStorage {
-    const storage = new WasmStorage(bytes, this.#heap.allocate(bytes));
+  #allocate(bytes: number, wanted: Wanted): WasmStorage {
+    checkBuffer(wanted, bytes, this.limits.bytesPerBuffer);
+    const address = this.#heap.allocate(bytes, wanted);
+    const storage = new WasmStorage(bytes, address);
     this.#liveBytes += bytes;
     return storage;
   }
@@ -175,10 +185,10 @@ class WasmBackend implements Backend {
     if (bytes <= old.bytes) return;
     if (old.bytes > 0) this.#heap.free(old.address, old.bytes);
     try {
-      this.#workspace = { address: this.#heap.allocate(bytes), bytes };
+      this.#workspace = { address: this.#heap.allocate(bytes, ARENA), bytes };
     } catch (error) {
       // Programs that were compiled before still run.
-      if (old.bytes > 0) old.address = this.#heap.allocate(old.bytes);
+      if (old.bytes > 0) old.address = this.#heap.allocate(old.bytes, ARENA);
       throw error;
     }
   }

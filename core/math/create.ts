@@ -65,7 +65,7 @@ export function tensor(
     dtype,
     runtime.backend.precision,
   );
-  const storage = runtime.backend.upload(data, dtype);
+  const storage = runtime.backend.upload(data, dtype, shape);
   return new Tensor([...shape], dtype, { kind: "stored", runtime, storage });
 }
 

@@ -14,7 +14,7 @@ import { walkSteps } from "./loops.ts";
 /** One kernel of a program. */
 export interface ProgramKernel {
   /** What kind of loop it is; a group is several small kernels in one launch. */
-  readonly kind: Kernel["kind"];
+  readonly kind: "map" | "reduce" | "matmul" | "scatter" | "group";
   /** Loop extents; of a group, the number of its parts. */
   readonly shape: Shape;
   /** Floating-point operations. */
@@ -106,7 +106,7 @@ function print(plan: Plan, program: Omit<Program, "toString">): string {
     `${slots} slots in ${count(arenaBytes)}B, peak ${
       count(peakBytes)
     }B with inputs and outputs`,
-    `${plan.outputs.length} outputs, of which ${inPlace} in place`,
+    `${plan.outputs.length} outputs of which ${inPlace} in place`,
   ].join("\n");
 }
 

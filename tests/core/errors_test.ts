@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as cotan from "cotan";
 import {
   DeviceError,
@@ -12,12 +12,14 @@ import {
   DTypeError,
   FormatError,
   init,
+  invariant,
   ShapeError,
-  type Tensor,
   tensor,
   TreeError,
   zeros,
 } from "cotan";
+import { bind, fill } from "../../core/ops.ts";
+import { buildPlan } from "../../core/plan/plan.ts";
 import { inFloat64 } from "../support/backends.ts";
 import { bool, f32, i32, throws } from "../support/throws.ts";
 
@@ -109,28 +111,6 @@ throws("values that make no tensor are named with what is wrong", ShapeError, [
   ],
 ]);
 
-throws("what cannot be differentiated is named", DTypeError, [
-  [
-    () => cotan.grad((x: Tensor) => x.sum())(i32(2)),
-    "Cannot differentiate by i32[2]: only f32 has a gradient; pass it as another argument",
-  ],
-  [
-    () => cotan.grad(({ ids }: { ids: Tensor }) => ids.sum())({ ids: i32(2) }),
-    "Cannot differentiate by i32[2] at ids: only f32 has a gradient; pass it as another argument",
-  ],
-]);
-
-throws("a loss that is no scalar is named", ShapeError, [
-  [
-    () => cotan.grad((x: Tensor) => x.mul(2))(f32(3)),
-    "Cannot differentiate a function that returns f32[3]: the loss must be a scalar f32; reduce it with sum() or mean()",
-  ],
-  [
-    () => cotan.grad(() => 3 as unknown as Tensor)(f32(3)),
-    "Cannot differentiate a function that returns number: the loss must be a scalar f32; reduce it with sum() or mean()",
-  ],
-]);
-
 throws("keys and draws that make no sense are named", RangeError, [
   [
     () => cotan.random.key(-1),
@@ -157,9 +137,9 @@ throws("a key of another type is named", DTypeError, [
   ],
 ]);
 
-inFloat64("item takes exactly one element", async () => {
+inFloat64("item takes exactly one element", () => {
   for (const [x, count] of [[f32(2), 2], [f32(0), 0]] as const) {
-    const error = await assertRejects(() => x.item(), RangeError);
+    const error = assertThrows(() => x.item(), RangeError);
     assertEquals(
       error.message,
       `Cannot take item() of ${x}: it has ${count} elements; use data()`,
@@ -184,6 +164,58 @@ Deno.test("errors are of the classes that JavaScript has for them", () => {
       "why",
       1,
     ]);
+  }
+});
+
+Deno.test("a state that cannot be is a bug of ours", () => {
+  invariant(true, "fine");
+  const error = assertThrows(() => invariant(null, "nothing holds"), Error);
+  assertEquals(error.message, "Cotan has a bug: nothing holds");
+});
+
+inFloat64("a value beyond the buffers of a device is named", () => {
+  const x = fill({ shape: [100], dtype: "f32" }, 1);
+  const sums = bind("matmul", [
+    bind(
+      "reshape",
+      [bind("iota", [], { shape: [100], dtype: "f32", axis: 0 })],
+      {
+        shape: [100, 1],
+      },
+    ),
+    bind("reshape", [bind("exp", [x], {})], { shape: [1, 100] }),
+  ], {});
+  const outputs = [bind("matmul", [sums, sums], {})];
+  const limits = {
+    buffersPerKernel: 8,
+    buffersPerLaunch: 8,
+    bytesPerBuffer: 1024,
+    alignment: 256,
+  };
+  const error = assertThrows(
+    () => buildPlan({ inputs: [], outputs }, [], limits),
+    DeviceError,
+  );
+  assertEquals(
+    error.message,
+    "Cannot place a tensor of 40000 bytes: the device takes 1024 bytes in one buffer",
+  );
+});
+
+Deno.test("a machine without a GPU is told which backend it has", async () => {
+  const { requestAdapter } = navigator.gpu;
+  navigator.gpu.requestAdapter = () => Promise.resolve(null);
+  try {
+    const error = await init({ backend: "webgpu" }).catch((error) => error);
+    assert(error instanceof DeviceError);
+    assertEquals(
+      error.message,
+      "Cannot open WebGPU: there is no adapter; use the backend wasm",
+    );
+    using auto = await init();
+    assertEquals(auto.name, "wasm");
+  } finally {
+    navigator.gpu.requestAdapter = requestAdapter;
   }
 });
 

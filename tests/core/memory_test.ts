@@ -96,15 +96,22 @@ inFloat64("what a scope was given stays", () =>
     assertEquals(memory().tensors, 1);
   }));
 
-inFloat64("an asynchronous function has no scope", () => {
+inFloat64("an asynchronous function has no scope", async () => {
   const error = assertThrows(
-    () => scope(async () => await ones([1]).item()),
+    () =>
+      scope(async () => {
+        const x = ones([1]);
+        await null;
+        return x.add(1);
+      }),
     TypeError,
   );
   assertEquals(
     error.message,
     "Cannot scope an async function: what it makes after an await is out of sight; use `using` there",
   );
+  // That its x is gone by then would end the process.
+  await new Promise((resolve) => setTimeout(resolve));
 });
 
 inFloat64(
@@ -208,7 +215,7 @@ Deno.test("tensors stay on the backend that was current when they were made", as
   assertEquals(error.name, "DeviceError");
   assertEquals(
     error.message,
-    "Cannot use f32[2]: it lives on the reference backend that was current before init",
+    "Cannot use f32[2]: it lives on a reference backend that is not the current one; make it after init, or pass it to checkGrads as an argument",
   );
   x.dispose();
 });

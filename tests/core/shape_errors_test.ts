@@ -6,6 +6,7 @@
 
 import * as cotan from "cotan";
 import { ShapeError } from "cotan";
+import { bind, fill } from "../../core/ops.ts";
 import { bool, f32, i32, throws } from "../support/throws.ts";
 
 throws(
@@ -194,5 +195,48 @@ throws("movements that do not fit are named with the numbers", ShapeError, [
   [
     () => f32(3).scatterAdd(i32(2), f32(4)),
     "Cannot scatterAdd f32[4] by index i32[2]: index and source differ in shape",
+  ],
+]);
+
+throws("equations of einsum that make no sense are named", ShapeError, [
+  [
+    () => cotan.einsum("i->i->i", f32(2)),
+    'Cannot einsum "i->i->i" of f32[2]: an equation has letters, commas and one arrow',
+  ],
+  [
+    () => cotan.einsum("i...", f32(2)),
+    'Cannot einsum "i..." of f32[2]: an equation has letters, commas and one arrow',
+  ],
+  [
+    () => cotan.einsum("i,j->ij", f32(2)),
+    'Cannot einsum "i,j->ij" of f32[2]: it names 2 operands, and there are 1',
+  ],
+  [
+    () => cotan.einsum("ij->i", f32(2)),
+    'Cannot einsum "ij->i" of f32[2]: "ij" names 2 axes of f32[2]',
+  ],
+  [
+    () => cotan.einsum("ij,jk->ik", f32(2, 3), f32(4, 5)),
+    'Cannot einsum "ij,jk->ik" of f32[2, 3], f32[4, 5]: j is 3 and 4',
+  ],
+  [
+    () => cotan.einsum("i->ik", f32(2)),
+    'Cannot einsum "i->ik" of f32[2]: no operand has the axis k',
+  ],
+  [
+    () => cotan.einsum("i->ii", f32(2)),
+    'Cannot einsum "i->ii" of f32[2]: the result has i twice',
+  ],
+]);
+
+throws("primitives check their types themselves", ShapeError, [
+  [
+    () =>
+      bind("expand", [fill({ shape: [2], dtype: "f32" }, 0)], { shape: [3] }),
+    "Cannot expand f32[2] to [3]: only axes of size 1 expand",
+  ],
+  [
+    () => f32(2).outer(f32(2, 2)),
+    "Cannot take the outer product of f32[2] and f32[2, 2]: both must be vectors",
   ],
 ]);

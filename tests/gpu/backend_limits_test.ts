@@ -36,7 +36,7 @@ Deno.test({
     assertThrows(
       () => backend.upload(new Float32Array(2 ** 14), "f32"),
       DeviceError,
-      `Cannot allocate 64 KiB on ${backend.adapter}: 1020 KiB of 1 MiB are in use`,
+      "Cannot allocate f32[16384]: it takes 64 KiB, and 1020 KiB of 1 MiB are in use; a smaller batch needs less",
     );
     backend.free(x);
     backend.dispose();
@@ -55,11 +55,13 @@ Deno.test({
         outputs: [{ kind: "new", size: most / 4 + 1, dtype: "f32" }],
       });
       const [x] = big.run([]);
+      const { liveBytes } = backend.memory();
       assertThrows(
         () => program.run([x!]),
         DeviceError,
         "Cannot bind 128.0 MiB",
       );
+      assertEquals(backend.memory().liveBytes, liveBytes);
     }
     backend.dispose();
   },

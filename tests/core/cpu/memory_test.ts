@@ -65,7 +65,7 @@ Deno.test("the error for too little memory names what was asked, what is used an
   assertThrows(
     () => heap.allocate(500_000),
     DeviceError,
-    "Cannot allocate 500000 bytes: 600000 of at most 1048576 bytes are in use; a smaller batch needs less",
+    "Cannot allocate a block: it takes 488.3 KiB, and 585.9 KiB of 1 MiB are in use; a smaller batch needs less",
   );
   assertEquals(heap.usedBytes, 600_000);
   heap.allocate(400_000);

@@ -1,13 +1,13 @@
 /**
- * For tests of functions that are differentiated: gradients against finite differences.
+ * Gradients against finite differences.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import { createRuntime, withRuntime } from "./context.ts";
-import { createReferenceBackend } from "./cpu/interpreter.ts";
+import { createRuntime, withRuntime } from "../context.ts";
+import { createReferenceBackend } from "../cpu/interpreter.ts";
 import {
   DTypeError,
   grad,
@@ -17,13 +17,16 @@ import {
   type Tensor,
   tensor,
   tree,
-} from "./mod.ts";
+} from "../mod.ts";
+import { type HostTree, type OnBackend, toTensors } from "./host_tensor.ts";
 
-/** What a function is checked at: a tree of tensors, or a number or nested array that stands for a tensor. */
-export type Argument = tree.Tree | NestedArray;
+/** What a function is checked at: a tree of tensors, of the host or not, or a number or nested array that stands for one. */
+export type Argument = tree.Tree | HostTree | NestedArray;
 
 /** What the function gets for an argument. */
-export type AsTensor<T> = T extends NestedArray ? Tensor : T;
+export type AsTensor<T> = T extends NestedArray ? Tensor
+  : T extends HostTree ? OnBackend<T>
+  : T;
 
 /** How gradients are checked. */
 export interface CheckGradsOptions {
@@ -121,17 +124,26 @@ export async function checkGrads<const A extends readonly Argument[]>(
       throw new Error(
         `Cannot confirm the ${what} by argument ${name}: in the direction of key [${
           words.join(", ")
-        }] the rules give ${rule}, finite differences give ${difference}`,
+        }] the rules give ${short(rule)}, finite differences give ${
+          short(difference)
+        }`,
       );
     }
   }
+}
+
+/** A number as it stands in messages; what differences have beyond these digits is rounding. */
+function short(x: number): number {
+  return Number(x.toPrecision(10));
 }
 
 function asTree(arg: Argument): tree.Tree {
   const isNested = (x: Argument): boolean =>
     typeof x === "number" || typeof x === "boolean" ||
     Array.isArray(x) && x.every(isNested);
-  return isNested(arg) ? tensor(arg as NestedArray) : arg as tree.Tree;
+  return isNested(arg)
+    ? tensor(arg as NestedArray)
+    : toTensors(arg) as tree.Tree;
 }
 
 /** Numbers in [-1, 1), the same at each call. */

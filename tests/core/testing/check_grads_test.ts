@@ -4,11 +4,11 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects, fail } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DTypeError, memory, random, type Tensor, tensor } from "cotan";
 import { checkGrads } from "cotan/testing";
-import { currentRuntime } from "../../core/context.ts";
-import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { currentRuntime } from "../../../core/context.ts";
+import { eachBackend, inFloat64 } from "../../support/backends.ts";
 
 /** The message of the error that a check ends with. */
 async function failure(check: Promise<void>): Promise<string> {
@@ -46,11 +46,10 @@ inFloat64(
         4,
       ]]),
     );
-    const found = message.match(
-      /^Cannot confirm the gradient by argument 0\.w\.0: in the direction of key \[0, 0\] the rules give (\S+), finite differences give (\S+)$/,
-    ) ?? fail(message);
-    const [rule, difference] = [Number(found[1]), Number(found[2])];
-    assert(Math.abs(difference - 2 * rule) < 1e-6 * Math.abs(rule), message);
+    assertEquals(
+      message,
+      "Cannot confirm the gradient by argument 0.w.0: in the direction of key [0, 0] the rules give -0.4786410244, finite differences give -0.9572820487",
+    );
   },
 );
 
@@ -120,7 +119,7 @@ inFloat64(
     const message = await failure(checkGrads((x) => x.mul(y), [[1]]));
     assertEquals(
       message,
-      "Cannot use f32[1]: it lives on the reference backend that was current before init",
+      "Cannot use f32[1]: it lives on a reference backend that is not the current one; make it after init, or pass it to checkGrads as an argument",
     );
   },
 );
