@@ -24,7 +24,7 @@ import type {
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { erf } from "./erf.ts";
-import { runScan } from "./scan.ts";
+import { runScan, type Workspace } from "./scan.ts";
 
 /** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
 type Scalar = (
@@ -183,14 +183,6 @@ const rules: Rules = {
   after: (out, [x]) => out.set(x!),
 };
 
-/** Where values come from. */
-interface Workspace {
-  /** Room for a value. */
-  create(type: Type): Data;
-  /** Calls what makes values that are not held for long. */
-  passing<R>(f: () => R): R;
-}
-
 /** Values of the outputs of a graph, given those of its inputs. */
 function evaluateGraph(
   graph: Graph,
@@ -206,11 +198,11 @@ function evaluateGraph(
     if (node.op === "call" || node.op === "scan") {
       const { body } = node.params as Call;
       const step = (operands: readonly Data[]) =>
-        work.passing(() => evaluateGraph(body, operands, work));
+        evaluateGraph(body, operands, work);
       const isCall = node.op === "call";
       tuples.set(
         node,
-        isCall ? step(operands) : runScan(node, operands, step, work.create),
+        isCall ? step(operands) : runScan(node, operands, step, work),
       );
     } else if (node.op === "part") {
       const { index } = node.params as Params["part"];

@@ -10,12 +10,20 @@ import type { Data } from "../dtype.ts";
 import type { Node, ScanParams } from "../node.ts";
 import { sizeOf, type Type } from "../shape.ts";
 
+/** Where values come from. */
+export interface Workspace {
+  /** Room for a value. */
+  create(type: Type): Data;
+  /** Calls what makes values that are not held for long. */
+  passing<R>(f: () => R): R;
+}
+
 /** The parts of a loop, given its operands and a function that runs one step. */
 export function runScan(
   node: Node,
   operands: readonly Data[],
   step: (operands: readonly Data[]) => Data[],
-  create: (type: Type) => Data,
+  { create, passing }: Workspace,
 ): Data[] {
   const params = node.params as ScanParams;
   const { body, carries: count, xs, length, axis, reverse } = params;
@@ -29,21 +37,25 @@ export function runScan(
   const stacks = stackedTypes.map(({ shape, dtype }) =>
     create({ shape: shape.toSpliced(axis, 0, length), dtype })
   );
+  const sliceAt = (data: Data, type: Type, at: number): Data => {
+    const slice = create(type);
+    eachRow(
+      type,
+      params,
+      at,
+      (row, from, size) => slice.set(data.subarray(from, from + size), row),
+    );
+    return slice;
+  };
   for (let i = 0; i < length; i++) {
     const at = reverse ? length - 1 - i : i;
-    const slices = over.map((data, j) => {
-      const type = body.inputs[count + j]!;
-      const slice = create(type);
-      eachRow(
-        type,
-        params,
-        at,
-        (row, from, size) => slice.set(data.subarray(from, from + size), row),
-      );
-      return slice;
-    });
     const before = carries;
-    const results = step([...carries, ...slices, ...constants]);
+    const results = passing(() => {
+      const slices = over.map((data, j) =>
+        sliceAt(data, body.inputs[count + j]!, at)
+      );
+      return step([...before, ...slices, ...constants]);
+    });
     carries = results.slice(0, count);
     [...results.slice(count), ...before].forEach((data, j) =>
       eachRow(

@@ -7,7 +7,6 @@
  */
 
 import type { Graph } from "../backend.ts";
-import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import { toposort } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
@@ -32,6 +31,7 @@ import type {
   View,
 } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
+import type { Lowered, Program } from "./lowered.ts";
 import { schedule } from "./schedule.ts";
 import { partsRead } from "./subgraphs.ts";
 import {
@@ -42,43 +42,10 @@ import {
   reshapeView,
 } from "./view.ts";
 
-/** A buffer of a program: one of its inputs, or what kernels compute. */
-export interface Value {
-  /** Number of elements. */
-  readonly size: number;
-  /** Element type. */
-  readonly dtype: DType;
-}
-
-/** A graph as kernels, whose buffers are numbers of values. The inputs are the first values. */
-export interface Lowered {
-  /** All buffers. */
-  readonly values: readonly Value[];
-  /** The work, in order. */
-  readonly kernels: readonly SimpleKernel[];
-  /** For each kernel, which axis of the space that it came from each loop is. */
-  readonly axes: readonly (readonly number[])[];
-  /** Ranges of kernels that repeat; outer before inner loops. */
-  readonly loops: readonly Loop[];
-  /** The value of each output of the graph. */
-  readonly outputs: readonly number[];
-}
-
-/** What a program is made of so far. */
-interface Program {
-  readonly buffersPerKernel: number;
-  readonly values: Value[];
-  readonly kernels: SimpleKernel[];
-  readonly axes: (readonly number[])[];
-  readonly loops: Loop[];
-}
-
 /** What is known while a graph is lowered. */
 interface State extends InlineState, Program {
   /** The parts of each loop that are read. */
-  readonly read: ReadonlyMap<Node, ReadonlySet<number>>;
-  /** The values of these. */
-  readonly parts: Map<Node, ReadonlyMap<number, number>>;
+  readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
 }
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
@@ -108,8 +75,7 @@ function lowerGraph(
     ...program,
     grouping: groupNodes(graph),
     ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
-    read: partsRead(toposort(graph.outputs)),
-    parts: new Map(),
+    parts: partsRead(toposort(graph.outputs)),
     materialize: (node) => materialize(state, node),
   };
   for (const node of schedule(graph, state.grouping.roots)) {
@@ -411,21 +377,18 @@ function lowerScatter(state: State, node: Node): number {
 
 function lowerPart(state: State, node: Node): number {
   const [loop] = node.inputs;
-  const { index } = node.params as Params["part"];
-  let parts = state.parts.get(loop!);
-  if (!parts) {
-    parts = lowerLoop(
-      {
-        ...state,
-        emit: (kernel) => emit(state, kernel),
-        create: (type) => newValue(state, type),
-        store: (x, id) => store(state, x, id, contiguous(x.shape)),
-        lower: (graph, inputs) => lowerGraph(state, graph, inputs),
-      },
-      loop!,
-      state.read.get(loop!)!,
-    );
-    state.parts.set(loop!, parts);
-  }
-  return parts.get(index)!;
+  const parts = state.parts.get(loop!)!;
+  const values = lowerLoop(
+    {
+      ...state,
+      emit: (kernel) => emit(state, kernel),
+      create: (type) => newValue(state, type),
+      store: (x, id) => store(state, x, id, contiguous(x.shape)),
+      lower: (graph, inputs) => lowerGraph(state, graph, inputs),
+    },
+    loop!,
+    new Set(parts.keys()),
+  );
+  for (const [index, part] of parts) state.ids.set(part, values.get(index)!);
+  return state.ids.get(node)!;
 }

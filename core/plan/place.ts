@@ -19,7 +19,7 @@ import type {
   Place,
   SimpleKernel,
 } from "./kernel.ts";
-import type { Value } from "./lower.ts";
+import type { Value } from "./lowered.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */

@@ -7,7 +7,7 @@
  */
 
 import type { Kernel, Loop } from "./kernel.ts";
-import type { Lowered } from "./lower.ts";
+import type { Lowered } from "./lowered.ts";
 import { readBy, writtenBy } from "./place.ts";
 
 /**

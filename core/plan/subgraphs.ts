@@ -53,7 +53,7 @@ export function pruneLoops(graph: Graph): Graph {
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
     let own = changed ? { ...node, inputs } : node;
     if (node.op === "scan") {
-      const pruned = prune(own, read.get(node)!);
+      const pruned = prune(own, new Set(read.get(node)!.keys()));
       own = pruned.loop;
       renumber.set(node, pruned.renumber);
     } else if (node.op === "part") {
@@ -66,16 +66,16 @@ export function pruneLoops(graph: Graph): Graph {
   return withOutputs(graph, simpler);
 }
 
-/** Which parts of each tuple are read. */
+/** The parts of each tuple that are read, by their numbers. */
 export function partsRead(
   order: readonly Node[],
-): ReadonlyMap<Node, ReadonlySet<number>> {
-  const read = new Map<Node, Set<number>>();
+): ReadonlyMap<Node, ReadonlyMap<number, Node>> {
+  const read = new Map<Node, Map<number, Node>>();
   for (const node of order) {
     if (node.op !== "part") continue;
     const [tuple] = node.inputs;
     const { index } = node.params as Params["part"];
-    read.set(tuple!, (read.get(tuple!) ?? new Set()).add(index));
+    read.set(tuple!, (read.get(tuple!) ?? new Map()).set(index, node));
   }
   return read;
 }

@@ -6,7 +6,7 @@
 
 import {
   random,
-  scan,
+  type scan,
   type Scanned,
   type ScanOptions,
   stack,
