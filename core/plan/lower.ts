@@ -22,14 +22,7 @@ import {
   load,
   strided,
 } from "./inline.ts";
-import type {
-  Expr,
-  Loop,
-  Matrix,
-  Output,
-  SimpleKernel,
-  View,
-} from "./kernel.ts";
+import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
 import type { Lowered, Program } from "./lowered.ts";
 import { schedule } from "./schedule.ts";
