@@ -14,14 +14,18 @@ import { splice } from "../graph.ts";
 import type { Graph, Node, ScanParams } from "../node.ts";
 import { bind, input, ops } from "../ops.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
+import { storeInCarry } from "./carry.ts";
 import type { Expr, Loop, SimpleKernel } from "./kernel.ts";
+import type { Value } from "./lowered.ts";
 import { simplify } from "./simplify.ts";
 import { contiguous, isView } from "./view.ts";
 
 /** What lowering a loop needs of the lowering of the graph around it. */
 export interface LoopContext {
   /** The work so far. */
-  readonly kernels: readonly SimpleKernel[];
+  readonly kernels: SimpleKernel[];
+  /** All values so far. */
+  readonly values: readonly Value[];
   /** The loops so far. */
   readonly loops: Loop[];
   /** Adds a kernel. */
@@ -102,8 +106,14 @@ export function lowerLoop(
     return temporary;
   });
   carried.forEach((type, i) => {
-    if (sources[i] !== carries[i]) {
-      copy(sources[i]!, carries[i]!, type).forEach(emit);
+    const source = sources[i]!, carry = carries[i]!;
+    if (source === carry) return;
+    if (
+      carries.includes(source) || !storeInCarry(context, first, source, carry)
+    ) {
+      copy(source, carry, type).forEach(emit);
+    } else {
+      sources.forEach((other, j) => other === source && (sources[j] = carry));
     }
   });
   emit(move(counter, reverse ? -1 : 1));

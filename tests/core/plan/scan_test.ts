@@ -57,6 +57,43 @@ inFloat64("a program is as small for a thousand steps as for ten", () => {
   assertEquals(many.flops - of(999).flops, of(3).flops - of(2).flops);
 });
 
+inFloat64(
+  "the next carry takes the place of the one before it without a copy",
+  () => {
+    const inLoop = (step: (h: Tensor, x: Tensor) => Tensor) => {
+      using f = jit((h: Tensor, xs: Tensor) =>
+        scan((h: Tensor, x: Tensor) => ({ carry: step(h, x), y: null }), h, xs)
+          .carry
+      );
+      const lines = String(f.program(ones([4, 4]), ones([9, 4, 4]))).split(
+        "\n",
+      );
+      return lines.filter((line) => /^ *\d+ {4}/.test(line))
+        .map((line) => line.trim().split(/ +/)[1]);
+    };
+    const counter = "map";
+    assertEquals(inLoop((h, x) => h.mul(x).add(1)), ["map", counter]);
+    assertEquals(inLoop((h, x) => x.matmul(x).add(h)), [
+      "map",
+      "matmul",
+      counter,
+    ]);
+    assertEquals(inLoop((h, x) => h.matmul(x).tanh().matmul(x)), [
+      "map",
+      "matmul",
+      "matmul",
+      counter,
+    ]);
+    // What a product reads cannot be where it stores.
+    assertEquals(inLoop((h, x) => h.matmul(x)), [
+      "map",
+      "matmul",
+      "map",
+      counter,
+    ]);
+  },
+);
+
 inFloat64("what nobody reads of a loop is not computed", () => {
   using f = jit((x: Tensor) => {
     const step = ({ a, b }: { a: Tensor; b: Tensor }, i: Tensor) => ({
