@@ -142,7 +142,8 @@ function emitWalk(
     }));
   const slots = Array.from({ length: count }, slot);
   // Elements that do not fill a vector, each in all lanes.
-  const tail = isAlong && over[last]! % 4 > 0 ? slot() : null;
+  const isCut = stretch?.axis === last;
+  const tail = isAlong && (isCut || over[last]! % 4 > 0) ? slot() : null;
   const all = tail ? [...slots, tail] : slots;
 
   const visit = ({ width, copies }: Phase): void => {
