@@ -7,7 +7,7 @@
  */
 
 import type { Data, DType } from "./dtype.ts";
-import type { Node } from "./node.ts";
+import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
 import type { Shape } from "./shape.ts";
 
@@ -20,13 +20,7 @@ export interface Storage {
   readonly bytes: number;
 }
 
-/** A traced function: `outputs` in terms of `inputs`, which are nodes of op "input". */
-export interface Graph {
-  /** Arguments and captured tensors. */
-  readonly inputs: readonly Node[];
-  /** Results. */
-  readonly outputs: readonly Node[];
-}
+export type { Graph };
 
 /** A compiled program. */
 export interface Executable {

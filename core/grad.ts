@@ -8,7 +8,7 @@
 
 import { DTypeError, ShapeError, TreeError } from "./errors.ts";
 import { toposort } from "./graph.ts";
-import type { Node, Op } from "./node.ts";
+import type { Call, Node, Op, Params } from "./node.ts";
 import { bind, fill, ops } from "./ops.ts";
 import { describe, format, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
@@ -28,21 +28,40 @@ export function backward(
   const order = toposort(outputs);
   const active = new Set<Node>(wrt);
   for (const node of order) {
-    const flows = ops[node.op].vjp && node.inputs.some((x) => active.has(x));
-    if (flows) active.add(node);
+    const { vjp, kind } = ops[node.op];
+    const flows = vjp || kind === "tuple";
+    if (flows && node.inputs.some((x) => active.has(x))) active.add(node);
   }
   const cts = new Map<Node, Node>();
+  const plus = (sum: Node | null | undefined, ct: Node): Node =>
+    sum ? bind("add", [sum, ct], {}) : ct;
   const accumulate = (node: Node, ct: Node): void => {
-    const sum = cts.get(node);
-    cts.set(node, sum ? bind("add", [sum, ct], {}) : ct);
+    cts.set(node, plus(cts.get(node), ct));
   };
+  // A tuple has a cotangent for each part that one flows to.
+  const tuples = new Map<Node, (Node | undefined)[]>();
   outputs.forEach((node, i) => accumulate(node, cotangents[i]!));
   const isWrt = new Set(wrt);
   for (const node of order.reverse()) {
-    const ct = cts.get(node);
-    if (!ct || !active.has(node) || isWrt.has(node)) continue;
+    const ct = cts.get(node), parts = tuples.get(node);
+    if (!ct && !parts || !active.has(node) || isWrt.has(node)) continue;
+    if (node.op === "part") {
+      const [tuple] = node.inputs;
+      const { index } = node.params as Params["part"];
+      const list = tuples.get(tuple!) ?? [];
+      list[index] = plus(list[index], ct!);
+      tuples.set(tuple!, list);
+      cts.delete(node);
+      continue;
+    }
     const { vjp } = ops[node.op] as Op<unknown>;
-    const flowing = vjp!(ct, node, [...node.inputs], node.params);
+    const flowing = parts
+      ? (node.params as Call).pullback(
+        parts,
+        node,
+        node.inputs.map((x) => active.has(x)),
+      )
+      : vjp!(ct!, node, [...node.inputs], node.params);
     flowing.forEach((g, i) => {
       const operand = node.inputs[i]!;
       if (g && active.has(operand)) accumulate(operand, g);

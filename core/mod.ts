@@ -16,6 +16,8 @@ export { random, tree };
 export * from "./errors.ts";
 export * from "./math/mod.ts";
 export type { BackendName } from "./backend.ts";
+export { checkpoint } from "./checkpoint.ts";
+export { customVjp, type VjpRule } from "./custom_vjp.ts";
 export type { Data, DType } from "./dtype.ts";
 export { hvp, jvp, vjp } from "./forward.ts";
 export {
@@ -30,6 +32,7 @@ export { hessian, jacobian } from "./jacobian.ts";
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { type Memory, memory, scope } from "./memory.ts";
 export { compileSelector, type SelectorOptions } from "./selector.ts";
+export { scan, type Scanned, type ScanOptions } from "./scan.ts";
 export type { Program, ProgramKernel } from "./plan/describe.ts";
 export { format, type Shape, type Type } from "./shape.ts";
 export {

@@ -19,16 +19,38 @@ export interface Node extends Type {
   readonly params: unknown;
 }
 
+/** A traced function: `outputs` in terms of `inputs`, which are nodes of op "input". */
+export interface Graph {
+  /** Arguments and captured tensors. */
+  readonly inputs: readonly Node[];
+  /** Results. */
+  readonly outputs: readonly Node[];
+}
+
+/**
+ * The cotangents of the operands of a tuple `out`, given those of its parts; null where none flows. Those that are not
+ * needed may be null as well.
+ */
+export type Pullback = (
+  cts: readonly (Node | null | undefined)[],
+  out: Node,
+  needed: readonly boolean[],
+) => (Node | null)[];
+
 /** What the engine knows of a primitive; P are its parameters. */
 export interface Op<P> {
-  /** How the planner treats it: leaves have no operands, elementwise ops are scalar functions, moves are views. */
+  /**
+   * How the planner treats it: leaves have no operands, elementwise ops are scalar functions, moves are views, tuples are
+   * several values, read by their parts.
+   */
   readonly kind:
     | "leaf"
     | "elementwise"
     | "move"
     | "reduce"
     | "index"
-    | "product";
+    | "product"
+    | "tuple";
   /** Type of the result; throws where the operands do not fit. */
   type(inputs: readonly Type[], params: P): Type;
   /** Cotangents of the operands, null where none flows; a rule of null says that no gradient flows at all. */
@@ -62,6 +84,33 @@ export interface PadParams {
   readonly interior: Shape;
   /** What the margins are filled with. */
   readonly value: number;
+}
+
+/** A graph that a primitive applies to its operands. */
+export interface Call {
+  /** The graph: an input for each operand, an output for each part. */
+  readonly body: Graph;
+  /** How it is differentiated. */
+  readonly pullback: Pullback;
+}
+
+/** Parameters of `scan`, whose operands are the first carries, the xs, and constants. */
+export interface ScanParams extends Call {
+  /**
+   * One step: from the carries, slices of the xs, and the constants to the next carries and the ys. The parts of the scan
+   * are the last carries, the stacked ys, and the stacked carries as they were before each step.
+   */
+  readonly body: Graph;
+  /** Number of carries. */
+  readonly carries: number;
+  /** Number of xs. */
+  readonly xs: number;
+  /** Number of steps. */
+  readonly length: number;
+  /** The axis of xs and of what is stacked that counts steps. */
+  readonly axis: number;
+  /** Whether the last step comes first. */
+  readonly reverse: boolean;
 }
 
 /** No parameters. */
@@ -163,6 +212,14 @@ export interface StructuralParams {
   random: { readonly shape: Shape };
   /** Batched matrix product. */
   matmul: None;
+  /** A sub-graph; its value is a tuple. */
+  call: Call;
+  /** A sub-graph applied step by step; its value is a tuple. */
+  scan: ScanParams;
+  /** One value of a tuple. */
+  part: Type & { readonly index: number };
+  /** The first operand, not to be used before the second is there. */
+  after: None;
 }
 
 /** Parameters of every primitive by name. */

@@ -370,7 +370,26 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     ) => [matmul(ct, swapLast(b!)), matmul(swapLast(a!), ct)],
     batch: sameParams,
   },
+
+  // Sub-graphs. A tuple has no type of its own; its parameters know how to differentiate it, core/batch.ts how to batch it.
+  call: { kind: "tuple", type: () => tuple, vjp: null, batch: null },
+  scan: { kind: "tuple", type: () => tuple, vjp: null, batch: null },
+  part: {
+    kind: "tuple",
+    type: (_, { shape, dtype }) => ({ shape, dtype }),
+    vjp: null,
+    batch: (params, n) => ({ ...params, shape: [n, ...params.shape] }),
+  },
+  after: {
+    kind: "move",
+    type: ([x]) => x!,
+    vjp: (ct) => [ct, null],
+    batch: sameParams,
+  },
 };
+
+/** What stands for the type of a tuple. */
+const tuple: Type = { shape: [], dtype: "f32" };
 
 /** Applies a primitive: a node with the type that its rule gives. */
 export function bind<K extends OpName>(
@@ -396,6 +415,12 @@ export function input(type: Type): Node {
 /** One number everywhere. */
 export function fill(type: Type, value: number): Node {
   return bind("fill", [], { shape: type.shape, dtype: type.dtype, value });
+}
+
+/** One value of a tuple. */
+export function part(tuple: Node, index: number, type: Type): Node {
+  const { shape, dtype } = type;
+  return bind("part", [tuple], { index, shape, dtype });
 }
 
 // What the rules are written in.

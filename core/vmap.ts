@@ -6,11 +6,11 @@
  * @module
  */
 
+import { batchNodes } from "./batch.ts";
 import { currentTrace, withTrace } from "./context.ts";
-import { invariant, ShapeError, TreeError } from "./errors.ts";
-import { toposort } from "./graph.ts";
-import type { Node, Op } from "./node.ts";
-import { bind, input, ops } from "./ops.ts";
+import { ShapeError, TreeError } from "./errors.ts";
+import type { Node } from "./node.ts";
+import { bind, input } from "./ops.ts";
 import { format, normalizeAxis } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 import { evaluate, nodeOf, traced } from "./trace.ts";
@@ -71,9 +71,7 @@ export function vmap<
           outputs: tree.leaves(out).map(({ leaf }) => nodeOf(leaf)),
         };
       }, currentTrace());
-      batchNodes(outputs, batched, size);
-      const results = outputs.map((node) => {
-        const result = batched.get(node) ?? repeat(node, size);
+      const results = batchNodes(outputs, batched, size).map((result) => {
         const axis = normalizeAxis(outAxis, result, "vmap to");
         return traced(moveAxis(result, 0, axis));
       });
@@ -123,32 +121,6 @@ function batchSize(inputs: readonly Argument[]): number {
   throw new ShapeError(
     `Cannot vmap over ${first.name}, and ${other.name}: sizes ${first.size} and ${other.size} differ`,
   );
-}
-
-/**
- * Adds to `batched` what becomes of the nodes that depend on those in it: each with a batch axis of `size` in front.
- *
- * What does not depend on them is shared by all examples and stays as it is.
- */
-function batchNodes(
-  outputs: readonly Node[],
-  batched: Map<Node, Node>,
-  size: number,
-): void {
-  for (const node of toposort(outputs)) {
-    if (batched.has(node) || !node.inputs.some((x) => batched.has(x))) continue;
-    const { batch } = ops[node.op] as Op<unknown>;
-    invariant(batch, `${node.op} has operands and no batch rule`);
-    const inputs = node.inputs.map((x) => batched.get(x) ?? repeat(x, size));
-    batched.set(node, bind(node.op, inputs, batch(node.params, size) as never));
-  }
-}
-
-/** The same value for each example. */
-function repeat(node: Node, size: number): Node {
-  const { shape } = node;
-  const one = bind("reshape", [node], { shape: [1, ...shape] });
-  return bind("expand", [one], { shape: [size, ...shape] });
 }
 
 /** The axis at one position moved to another, the others in their order. */

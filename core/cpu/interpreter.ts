@@ -14,6 +14,7 @@ import { ADDRESSABLE, outOfMemory } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
 import type {
+  Call,
   ElementwiseParams,
   Node,
   OpName,
@@ -23,6 +24,7 @@ import type {
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { erf } from "./erf.ts";
+import { runScan, type Workspace } from "./scan.ts";
 
 /** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
 type Scalar = (
@@ -67,9 +69,9 @@ const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
   select: (a, b, c) => a ? b : c,
 };
 
-/** How each other primitive fills its result from its operands. */
+/** How each other primitive fills its result from its operands; tuples are several results. */
 type Rules = {
-  readonly [K in keyof StructuralParams]: (
+  readonly [K in Exclude<keyof StructuralParams, "call" | "scan" | "part">]: (
     out: Data,
     inputs: readonly Data[],
     node: Node,
@@ -178,7 +180,41 @@ const rules: Rules = {
       out.set(row, i * n);
     }
   },
+  after: (out, [x]) => out.set(x!),
 };
+
+/** Values of the outputs of a graph, given those of its inputs. */
+function evaluateGraph(
+  graph: Graph,
+  inputs: readonly Data[],
+  work: Workspace,
+): Data[] {
+  const values = new Map<Node, Data>();
+  const tuples = new Map<Node, readonly Data[]>();
+  graph.inputs.forEach((node, i) => values.set(node, inputs[i]!));
+  for (const node of toposort(graph.outputs)) {
+    if (values.has(node)) continue;
+    const operands = node.inputs.map((x) => values.get(x)!);
+    if (node.op === "call" || node.op === "scan") {
+      const { body } = node.params as Call;
+      const step = (operands: readonly Data[]) =>
+        evaluateGraph(body, operands, work);
+      const isCall = node.op === "call";
+      tuples.set(
+        node,
+        isCall ? step(operands) : runScan(node, operands, step, work),
+      );
+    } else if (node.op === "part") {
+      const { index } = node.params as Params["part"];
+      values.set(node, tuples.get(node.inputs[0]!)![index]!);
+    } else {
+      const out = work.create(node);
+      evaluate(node, operands, out);
+      values.set(node, out);
+    }
+  }
+  return graph.outputs.map((node) => values.get(node)!);
+}
 
 function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
   const scalar = (scalars as Partial<Record<OpName, Scalar>>)[node.op];
@@ -308,29 +344,27 @@ export function createReferenceBackend(
   }
 
   function compile(graph: Graph, donated: readonly boolean[]): Executable {
-    const order = toposort(graph.outputs);
     function run(storages: readonly Storage[]): Storage[] {
-      const values = new Map<Node, Data>();
-      graph.inputs.forEach((node, i) => {
-        values.set(node, (storages[i] as HostStorage).data!);
-      });
+      const inputs = storages.map((storage) => (storage as HostStorage).data!);
       let held = 0;
-      for (const node of order) {
-        if (values.has(node)) continue;
-        held += claim(node, held);
-        const out = allocate(node.dtype, sizeOf(node.shape), precision);
-        evaluate(node, node.inputs.map((x) => values.get(x)!), out);
-        values.set(node, out);
-      }
+      const outputs = evaluateGraph(graph, inputs, {
+        create: (type) => {
+          held += claim(type, held);
+          return allocate(type.dtype, sizeOf(type.shape), precision);
+        },
+        passing: (f) => {
+          const before = held;
+          const result = f();
+          held = before;
+          return result;
+        },
+      });
       // A storage belongs to one tensor, so what comes out is a copy where it went in or comes out twice.
-      const taken = new Set<Data>(
-        graph.inputs.map((node) => values.get(node)!),
-      );
-      const results = graph.outputs.map((node) => {
-        const data = values.get(node)!;
+      const taken = new Set<Data>(inputs);
+      const results = outputs.map((data, i) => {
         const own = taken.has(data) ? data.slice() : data;
         taken.add(data);
-        return store(own, node.dtype);
+        return store(own, graph.outputs[i]!.dtype);
       });
       donated.forEach((gone, i) => gone && free(storages[i]!));
       return results;

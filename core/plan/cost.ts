@@ -100,14 +100,15 @@ export function costsOf(
   for (const node of order) {
     const { kind } = ops[node.op];
     const isInline = kind === "elementwise" || isView(node);
-    if (!isInline || node.inputs.some((x) => parts.get(x) === null)) {
+    const operands = node.op === "after" ? [node.inputs[0]!] : node.inputs;
+    if (!isInline || operands.some((x) => parts.get(x) === null)) {
       const isLeaf = node.op === "fill" || node.op === "iota";
       const work = isLeaf ? 0 : kind === "index" || isInline ? COSTLY : 0;
       costs.set(node, { work, loads: isLeaf ? 0 : 1 });
       parts.set(node, isInline ? null : new Set(isLeaf ? [] : [node]));
     } else {
       const all = new Set<Node>([node]);
-      for (const x of node.inputs) for (const n of parts.get(x)!) all.add(n);
+      for (const x of operands) for (const n of parts.get(x)!) all.add(n);
       let work = 0, loads = 0;
       for (const n of all) {
         const isStored = n !== node && roots.has(n) || !isComputed(n);

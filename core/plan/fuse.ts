@@ -10,7 +10,7 @@
  */
 
 import type { SimpleKernel } from "./kernel.ts";
-import type { Lowered } from "./lower.ts";
+import type { Lowered } from "./lowered.ts";
 import { merge } from "./merge.ts";
 import {
   kernelOf,

@@ -8,7 +8,7 @@
 
 import type { Graph } from "../backend.ts";
 import { toposort, usesOf } from "../graph.ts";
-import type { Node, OpName } from "../node.ts";
+import type { Node, OpName, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { type Cost, costsOf, isCheap, RECOMPUTED, REPEATED } from "./cost.ts";
 import type { View } from "./kernel.ts";
@@ -126,6 +126,16 @@ function cut(
         for (const operand of node.inputs) use(operand, [node], isMatmul);
         break;
       }
+      case "tuple":
+        if (node.op === "part") {
+          roots.add(node);
+          break;
+        }
+        // The first carries are copied anyway.
+        node.inputs.forEach((operand, i) =>
+          use(operand, [{}], i >= (node.params as Params["scan"]).carries)
+        );
+        break;
       case "move":
         // Margins and joined pieces: a kernel stores each operand into its part of the result.
         roots.add(node);

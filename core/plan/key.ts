@@ -26,8 +26,11 @@ export function graphKey(graph: Graph): string {
   return parts.join(";");
 }
 
-/** A replacer for JSON, which writes NaN and infinities as null, and -0 as 0: here they differ. */
-export function inFull(_: string, value: unknown): unknown {
+/**
+ * A replacer for JSON, which writes NaN and infinities as null, and -0 as 0: here they differ. A graph becomes its key.
+ */
+export function inFull(name: string, value: unknown): unknown {
+  if (name === "body") return graphKey(value as Graph);
   if (typeof value !== "number" || Number.isFinite(value) && value !== 0) {
     return value;
   }

@@ -8,7 +8,7 @@
 
 import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
 import type { Expr, Kernel, SimpleKernel } from "./kernel.ts";
-import type { Value } from "./lower.ts";
+import type { Value } from "./lowered.ts";
 import { readBy, writtenBy } from "./place.ts";
 
 /**

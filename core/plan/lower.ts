@@ -7,12 +7,11 @@
  */
 
 import type { Graph } from "../backend.ts";
-import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import { toposort } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
-import { sizeOf, stridesOf } from "../shape.ts";
+import { sizeOf, stridesOf, type Type } from "../shape.ts";
 import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
 import { groupNodes } from "./group.ts";
 import {
@@ -24,6 +23,10 @@ import {
   strided,
 } from "./inline.ts";
 import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
+import { lowerLoop } from "./loop.ts";
+import type { Lowered, Program } from "./lowered.ts";
+import { schedule } from "./schedule.ts";
+import { partsRead } from "./subgraphs.ts";
 import {
   backView,
   contiguous,
@@ -32,59 +35,50 @@ import {
   reshapeView,
 } from "./view.ts";
 
-/** A buffer of a program: one of its inputs, or what kernels compute. */
-export interface Value {
-  /** Number of elements. */
-  readonly size: number;
-  /** Element type. */
-  readonly dtype: DType;
-}
-
-/** A graph as kernels, whose buffers are numbers of values. The inputs are the first values. */
-export interface Lowered {
-  /** All buffers. */
-  readonly values: readonly Value[];
-  /** The work, in order. */
-  readonly kernels: readonly SimpleKernel[];
-  /** For each kernel, which axis of the space that it came from each loop is. */
-  readonly axes: readonly (readonly number[])[];
-  /** The value of each output of the graph. */
-  readonly outputs: readonly number[];
-}
-
 /** What is known while a graph is lowered. */
-interface State extends InlineState {
-  readonly buffersPerKernel: number;
-  readonly values: Value[];
-  readonly kernels: SimpleKernel[];
-  readonly axes: (readonly number[])[];
+interface State extends InlineState, Program {
+  /** The parts of each loop that are read. */
+  readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
 }
 
 /** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
 export function lower(graph: Graph, buffersPerKernel: number): Lowered {
-  const state: State = {
-    grouping: groupNodes(graph),
+  const program: Program = {
     buffersPerKernel,
     values: [],
     kernels: [],
     axes: [],
-    ids: new Map(),
-    materialize: (node) => materialize(state, node),
+    loops: [],
   };
-  for (const node of graph.inputs) state.ids.set(node, newValue(state, node));
-  for (const node of toposort(graph.outputs)) {
-    if (state.grouping.roots.has(node)) materialize(state, node);
-  }
-  return {
-    values: state.values,
-    kernels: state.kernels,
-    axes: state.axes,
-    outputs: graph.outputs.map((node) => materialize(state, node)),
-  };
+  const inputs = graph.inputs.map((node) => newValue(program, node));
+  const outputs = lowerGraph(program, graph, inputs);
+  const loops = program.loops.sort((a, b) =>
+    a.first - b.first || b.end - a.end
+  );
+  return { ...program, loops, outputs };
 }
 
-function newValue(state: State, { shape, dtype }: Node): number {
-  return state.values.push({ size: sizeOf(shape), dtype }) - 1;
+/** Adds the kernels of a graph whose inputs are these values; gives those of its outputs. */
+function lowerGraph(
+  program: Program,
+  graph: Graph,
+  inputs: readonly number[],
+): number[] {
+  const state: State = {
+    ...program,
+    grouping: groupNodes(graph),
+    ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
+    parts: partsRead(toposort(graph.outputs)),
+    materialize: (node) => materialize(state, node),
+  };
+  for (const node of schedule(graph, state.grouping.roots)) {
+    materialize(state, node);
+  }
+  return graph.outputs.map((node) => materialize(state, node));
+}
+
+function newValue({ values }: Program, { shape, dtype }: Type): number {
+  return values.push({ size: sizeOf(shape), dtype }) - 1;
 }
 
 /** Appends a kernel; its loops are those of the space it came from unless `axes` tells otherwise. */
@@ -107,6 +101,8 @@ function materialize(state: State, node: Node): number {
     ? lowerConcat
     : node.op === "scatterAdd"
     ? lowerScatter
+    : node.op === "part"
+    ? lowerPart
     : lowerRoot;
   const id = build(state, node);
   state.ids.set(node, id);
@@ -370,4 +366,22 @@ function lowerScatter(state: State, node: Node): number {
     source: build(source!, room),
   });
   return id;
+}
+
+function lowerPart(state: State, node: Node): number {
+  const [loop] = node.inputs;
+  const parts = state.parts.get(loop!)!;
+  const values = lowerLoop(
+    {
+      ...state,
+      emit: (kernel) => emit(state, kernel),
+      create: (type) => newValue(state, type),
+      store: (x, id) => store(state, x, id, contiguous(x.shape)),
+      lower: (graph, inputs) => lowerGraph(state, graph, inputs),
+    },
+    loop!,
+    new Set(parts.keys()),
+  );
+  for (const [index, part] of parts) state.ids.set(part, values.get(index)!);
+  return state.ids.get(node)!;
 }

@@ -13,12 +13,13 @@ import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
 import type {
   Expr,
   Kernel,
+  Loop,
   Output,
   OutputSource,
   Place,
   SimpleKernel,
 } from "./kernel.ts";
-import type { Value } from "./lower.ts";
+import type { Value } from "./lowered.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */
@@ -37,11 +38,13 @@ export interface Unplaced {
   readonly values: readonly Value[];
   /** The work, in order. */
   readonly kernels: readonly Kernel[];
+  /** Ranges of kernels that repeat. */
+  readonly loops: readonly Loop[];
   /** The value of each output. */
   readonly outputs: readonly number[];
 }
 
-/** When a value is written first and read last, in steps. */
+/** When a value is written first and read last, in steps; halves are between them. */
 interface Life {
   first: number;
   last: number;
@@ -101,7 +104,7 @@ export function place(
     }
     lives.forEach(({ last }, id) => {
       const at = places[id];
-      if (last === step && at?.kind === "arena") arena.give(at);
+      if (Math.floor(last) === step && at?.kind === "arena") arena.give(at);
     });
   });
   return { places: places as Place[], outputs, pages: arena.pages() };
@@ -122,7 +125,7 @@ function deadInputs(
   return found;
 }
 
-function livesOf({ values, kernels, outputs }: Unplaced): Life[] {
+function livesOf({ values, kernels, loops, outputs }: Unplaced): Life[] {
   const lives = values.map((): Life => ({ first: -1, last: -1 }));
   kernels.forEach((kernel, step) => {
     for (const id of writtenBy(kernel)) {
@@ -131,6 +134,13 @@ function livesOf({ values, kernels, outputs }: Unplaced): Life[] {
     }
     for (const id of readBy(kernel)) lives[id]!.last = step;
   });
+  // What comes from before a loop is needed at every trip: nothing in the loop may overwrite it.
+  for (const life of lives) {
+    for (const { first, end } of loops) {
+      const isUsed = life.first < first && life.last >= first;
+      if (isUsed && life.last < end) life.last = end - 0.5;
+    }
+  }
   for (const id of outputs) lives[id]!.last = Infinity;
   return lives;
 }

@@ -13,9 +13,11 @@ import { fuse } from "./fuse.ts";
 import { leafMapper, mapKernel } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
 import { launch } from "./launch.ts";
-import { lower, type Lowered } from "./lower.ts";
+import { lower } from "./lower.ts";
+import type { Lowered } from "./lowered.ts";
 import { place, readBy, writtenBy } from "./place.ts";
 import { simplify } from "./simplify.ts";
+import { rewriteStretches } from "./stretches.ts";
 
 /** Plans a graph within the limits of a backend; `donated` tells which inputs may be overwritten. */
 export function buildPlan(
@@ -43,14 +45,15 @@ function planKernels(
   overwritten: readonly boolean[],
 ): Plan {
   const { values } = lowered;
-  const kernels = launch(
-    fuse(lowered, limits.buffersPerKernel, overwritten),
-    values,
-    graph.inputs.length,
-    limits.buffersPerLaunch,
-  ).map(coalesce);
+  const { kernels, loops } = rewriteStretches(lowered, (stretch) =>
+    launch(
+      fuse(stretch, limits.buffersPerKernel, overwritten),
+      values,
+      graph.inputs.length,
+      limits.buffersPerLaunch,
+    ).map(coalesce));
   const { places, outputs, pages } = place(
-    { values, outputs: lowered.outputs, kernels },
+    { values, outputs: lowered.outputs, kernels, loops },
     graph.inputs.length,
     donated,
     limits,
@@ -63,7 +66,7 @@ function planKernels(
     outputs,
     freed: donated.flatMap((gone, i) => gone && !kept.has(i) ? [i] : []),
     steps: kernels.map((kernel) => bindBuffers(kernel, lowered, places)),
-    loops: [],
+    loops,
     pages,
   };
 }
@@ -102,7 +105,7 @@ function copyRepeats(
     axes.push([0]);
     return copy;
   });
-  return { values, kernels, axes, outputs };
+  return { ...lowered, values, kernels, axes, outputs };
 }
 
 /** Renumbers the buffers of a kernel from 0; values that share a place are one buffer. */

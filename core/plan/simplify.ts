@@ -12,9 +12,11 @@ import type { Node, Params } from "../node.ts";
 import { bind, fill } from "../ops.ts";
 import { inFull } from "./key.ts";
 import { format, sameShape, sizeOf } from "../shape.ts";
+import { inlineCalls, pruneLoops } from "./subgraphs.ts";
 
 /** The same function with fewer nodes. */
-export function simplify(graph: Graph): Graph {
+export function simplify(whole: Graph): Graph {
+  const graph = pruneLoops(inlineCalls(whole));
   const known = new Map<string, Node>();
   const ids = new Map<Node, number>();
   const simpler = new Map<Node, Node>();
@@ -135,6 +137,18 @@ function reduce(node: Node, alone: boolean): Node {
     case "flip":
       if (sameShape(x!.shape, node.shape) && node.op === "slice") return x!;
       return a != null ? fill(node, a) : node;
+    case "gather":
+      return a != null ? fill(node, a) : node;
+    case "after":
+      // A number is always there.
+      return b != null ? x! : a != null ? fill(node, a) : node;
+    case "part": {
+      const { index } = node.params as Params["part"];
+      const loop = x!.params as Params["scan"];
+      return loop.length === 0 && index < loop.carries
+        ? x!.inputs[index]!
+        : node;
+    }
     default:
       return node;
   }

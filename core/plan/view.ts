@@ -62,7 +62,13 @@ export function reshapeView(view: View, from: Shape, to: Shape): View | null {
 }
 
 /** Names of the movement primitives that are views. */
-export type ViewOp = "reshape" | "transpose" | "expand" | "slice" | "flip";
+export type ViewOp =
+  | "reshape"
+  | "transpose"
+  | "expand"
+  | "slice"
+  | "flip"
+  | "after";
 
 type ViewRules = {
   readonly [K in ViewOp]: (
@@ -92,6 +98,7 @@ const rules: ViewRules = {
     offset: axes.reduce((sum, i) => sum + strides[i]! * (from[i]! - 1), offset),
     strides: strides.map((s, i) => axes.includes(i) ? -s : s),
   }),
+  after: (view) => view,
 };
 
 /** Whether a node is a view of its operand. */

@@ -90,7 +90,7 @@ export function reduceSection(
   const at = index.slice(0, rank);
 
   const accs: string[] = [];
-  const row = new Block(shader, { index: at, lanes: ofResults, accs }, "u");
+  const row = new Block(shader, { index: at, lanes: ofResults, accs }, "v");
   const stored = new Set(
     passes.flatMap((pass) => pass.outputs.map(({ buffer }) => buffer)),
   );

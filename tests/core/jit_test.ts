@@ -17,6 +17,7 @@ import {
   TreeError,
   valueAndGrad,
 } from "cotan";
+import { assertClose } from "../support/allclose.ts";
 import { currentRuntime } from "../../core/context.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
 import { passing } from "../support/passing.ts";
@@ -270,6 +271,21 @@ inFloat64("disposing of a jitted function frees its programs", () => {
   f[Symbol.dispose]();
   assertEquals(memory().programs, before + 2);
 });
+
+eachBackend(
+  "a reduction takes a long epilogue with an index in it",
+  async () => {
+    const long = (x: Tensor, table: Tensor, ids: Tensor) => {
+      let y = x.sum({ axis: 1 });
+      for (let i = 1; i <= 40; i++) y = y.sin().add(i);
+      return y.add(table.take(ids));
+    };
+    const x = tensor([[0.5, -1], [2, 1]]), table = tensor([1, 2, 3]);
+    const ids = tensor([2, 0], { dtype: "i32" });
+    using f = jit(long);
+    await assertClose(f(x, table, ids), long(x, table, ids));
+  },
+);
 
 Deno.test("a cached call with 600 tensors takes less than a millisecond", async () => {
   using _ = await init({ backend: "wasm" });

@@ -58,7 +58,7 @@ function runOn(runtime: Runtime, op: OpName, sample: Sample): Tensor {
 
 /** Primitives with a derivative; that of the last two is 0. */
 const differentiable = opNames.filter((op) =>
-  ops[op].vjp || op === "floor" || op === "sign"
+  ops[op].vjp || ops[op].kind === "tuple" || op === "floor" || op === "sign"
 );
 
 function isFloat({ inputs, type }: Sample): boolean {

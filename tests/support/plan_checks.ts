@@ -22,6 +22,8 @@ import {
   outputsOf,
   visitExpr,
 } from "../../core/plan/expression.ts";
+import { walkSteps } from "../../core/plan/loops.ts";
+import { sizeOf } from "./values.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
 export function checkPlan(plan: Plan, limits: Limits): void {
@@ -46,7 +48,7 @@ export function checkPlan(plan: Plan, limits: Limits): void {
   const taken = plan.outputs.flatMap((o) => o.kind === "input" ? o.index : []);
   const gone = [...taken, ...plan.freed];
   assertEquals(new Set(gone).size, gone.length, "an input is given away twice");
-  checkOverlaps(plan);
+  checkOverlaps(plan, limits);
 }
 
 type Slot = Place & { readonly kind: "arena" };
@@ -160,11 +162,38 @@ interface Life {
   wasRead: boolean;
 }
 
+/** Whether a step stores as many elements as a slot holds. */
+function fills(
+  { kernel, buffers }: Step,
+  slot: Slot,
+  { alignment }: Pick<Limits, "alignment">,
+): boolean {
+  const number = buffers.indexOf(slot);
+  return partsOf(kernel).some((part) => {
+    if (part.kind === "scatter") return false;
+    const isRow = part.outputs.some(({ buffer }) => buffer === number);
+    if (!isRow && !numbersWritten(part).includes(number)) return false;
+    const over = part.kind === "reduce" && !isRow ? part.over : [];
+    const bytes = 4 * sizeOf([...part.shape, ...over]);
+    return Math.ceil(bytes / alignment) * alignment >= slot.bytes;
+  });
+}
+
+/** The steps in order, those of loops twice: what a trip needs of the one before it shows in two. */
+function twoTrips(plan: Plan): Step[] {
+  const steps: Step[] = [];
+  walkSteps(plan, (i) => steps.push(plan.steps[i]!), (_, body) => {
+    body();
+    body();
+  });
+  return steps;
+}
+
 /** Values in the arena over time. */
-function livesOf(plan: Plan): Life[] {
+function livesOf(plan: Plan, limits: Pick<Limits, "alignment">): Life[] {
   const lives: Life[] = [];
   const current = new Map<string, Life>();
-  plan.steps.forEach((step, i) => {
+  twoTrips(plan).forEach((step, i) => {
     for (const place of reads(step)) {
       if (place.kind !== "arena") continue;
       const life = current.get(JSON.stringify(place)) ??
@@ -176,8 +205,8 @@ function livesOf(plan: Plan): Life[] {
       if (place.kind !== "arena") continue;
       const key = JSON.stringify(place);
       const life = current.get(key);
-      // Several kernels may store parts of one value; a store after a read begins another.
-      if (life && !life.wasRead) {
+      // Several kernels may store parts of one value; a store after a read, or of the whole, begins another.
+      if (life && !life.wasRead && !fills(step, place, limits)) {
         life.last = i;
         continue;
       }
@@ -191,8 +220,8 @@ function livesOf(plan: Plan): Life[] {
 
 /** Bytes of the values in the arena that are live at the step where these are most. */
 export function widestBytes(plan: Plan): number {
-  const lives = livesOf(plan);
-  const atStep = plan.steps.map((_, i) => {
+  const lives = livesOf(plan, { alignment: 4 });
+  const atStep = twoTrips(plan).map((_, i) => {
     const live = lives.filter(({ first, last }) => first <= i && i <= last);
     const slots = new Map(live.map(({ slot }) => [JSON.stringify(slot), slot]));
     return [...slots.values()].reduce((sum, { bytes }) => sum + bytes, 0);
@@ -201,8 +230,8 @@ export function widestBytes(plan: Plan): number {
 }
 
 /** No two values that are live at one step share a byte of the arena. */
-function checkOverlaps(plan: Plan): void {
-  const lives = livesOf(plan);
+function checkOverlaps(plan: Plan, limits: Limits): void {
+  const lives = livesOf(plan, limits);
   for (const a of lives) {
     for (const b of lives) {
       if (a === b || a.slot.page !== b.slot.page) continue;

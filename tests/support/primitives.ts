@@ -5,9 +5,10 @@
  */
 
 import { type Tensor, tensor } from "cotan";
+import { recompute } from "../../core/checkpoint.ts";
 import { backward } from "../../core/grad.ts";
 import type { OpName, Params } from "../../core/node.ts";
-import { ops } from "../../core/ops.ts";
+import { bind, input, ops, part } from "../../core/ops.ts";
 import { apply, evaluate, nodeOf, traced } from "../../core/trace.ts";
 import type { Sample } from "./samples.ts";
 import type { Value } from "./values.ts";
@@ -28,6 +29,24 @@ export function applyOp(
 ): Tensor {
   // An input has no rule: its program returns it.
   if (op === "input") return evaluate(() => inputs[0]!);
+  // A tuple has no tensor: its first part is taken, and a part is that of a call.
+  if (op === "call" || op === "scan") {
+    return evaluate(() => {
+      const nodes = inputs.map(nodeOf);
+      const tuple = bind(op, nodes, params as Params["scan"]);
+      return traced(part(tuple, 0, tuple));
+    });
+  }
+  if (op === "part") {
+    const { index, ...type } = params as Params["part"];
+    return evaluate(() => {
+      const nodes = inputs.map(input);
+      const body = { inputs: nodes, outputs: nodes };
+      const pullback = recompute(body);
+      const tuple = bind("call", inputs.map(nodeOf), { body, pullback });
+      return traced(part(tuple, index, type));
+    });
+  }
   return apply(op, inputs, params as Params[OpName]);
 }
 

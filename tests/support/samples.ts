@@ -8,7 +8,10 @@
 
 import fc from "fast-check";
 import type { DType, Shape } from "cotan";
-import type { None, OpName, Params } from "../../core/node.ts";
+import { recompute } from "../../core/checkpoint.ts";
+import type { Graph, Node, None, OpName, Params } from "../../core/node.ts";
+import { bind, fill as fillNode, input } from "../../core/ops.ts";
+import { pullBack } from "../../core/scan.ts";
 import type { Type } from "../../core/shape.ts";
 import {
   awayFromZero,
@@ -333,7 +336,68 @@ export const samples: {
       type: { shape: [...batch, m, n], dtype: "f32" },
       terms: 9 * k,
     })),
+
+  // Small fixed graphs whose first part is a scalar f32, as what stands for the type of a tuple.
+  call: fc.tuple(sizes, seeds).map(([size, seed]) => {
+    const inputs = [fill([size], "f32", seed), fill([], "f32", seed + 1)];
+    const body = callBody(inputs);
+    return {
+      inputs,
+      params: { body, pullback: recompute(body) },
+      type: scalar,
+      terms: size,
+    };
+  }),
+  scan: fc.tuple(sizes, sizes, fc.boolean(), seeds)
+    .map(([length, size, reverse, seed]) => {
+      const inputs = [
+        fill([], "f32", seed),
+        fill([length, size], "f32", seed + 1),
+        fill([], "f32", seed + 2),
+      ];
+      const body = callBody([fill([size], "f32", 0), scalar, scalar]);
+      const [x, carry, constant] = body.inputs as [Node, Node, Node];
+      return {
+        inputs,
+        params: {
+          body: { ...body, inputs: [carry, x, constant] },
+          pullback: pullBack,
+          carries: 1,
+          xs: 1,
+          length,
+          axis: 0,
+          reverse,
+        },
+        type: scalar,
+        terms: 9 + length * size,
+      };
+    }),
+  part: fc.tuple(shapes(), dtypes, shapes(), seeds)
+    .map(([shape, dtype, other, seed]) => ({
+      inputs: [fill(other, "f32", seed), fill(shape, dtype, seed)],
+      params: { index: 1, shape, dtype },
+      type: { shape, dtype },
+    })),
+  after: fc.tuple(shapes(), dtypes, shapes(), seeds)
+    .map(([shape, dtype, other, seed]) => ({
+      inputs: [fill(shape, dtype, seed), fill(other, "f32", seed)],
+      params: {},
+      type: { shape, dtype },
+    })),
 };
+
+const scalar: Type = { shape: [], dtype: "f32" };
+
+/** Of operands x, y, …: sin(mean x · y · … / 9), where only x is no scalar; it keeps small errors small. */
+function callBody(types: readonly Type[]): Graph {
+  const inputs = types.map(input);
+  const [x, ...factors] = inputs as [Node, ...Node[]];
+  const sum = bind("sum", [x], { axes: [0] });
+  const share = fillNode(scalar, 1 / Math.max(1, 9 * sizeOf(x.shape)));
+  const product = [share, ...factors]
+    .reduce((a, b) => bind("mul", [a, b], {}), sum);
+  return { inputs, outputs: [bind("sin", [product], {})] };
+}
 
 function without(shape: Shape, axes: Shape): number[] {
   return shape.filter((_, i) => !axes.includes(i));
