@@ -90,8 +90,6 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
       nest.accumulate(accs);
     });
     storeAll(nest, outputs, copies);
-    // What comes next must not find these.
-    nest.restart();
   };
   nest.enter(() => {
     if (lane >= rank) return nest.loops(shape, 0, () => visit(1));

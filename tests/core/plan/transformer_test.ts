@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { jit, scope, type Tensor, type tree, valueAndGrad, zeros } from "cotan";
+import { jit, type Tensor, type tree, valueAndGrad, zeros } from "cotan";
 import {
   adamw,
   applyUpdates,
@@ -63,16 +63,15 @@ function planOf<A extends readonly unknown[], R>(
   const backend = createPlanBackend(limits, (made) => plan = made);
   const { compile } = backend;
   backend.compile = (of, ...rest) => compile(graph = of, ...rest);
-  return withRuntime(createRuntime(backend), () =>
-    scope(() => {
-      const { f, args, donate = [] } = make();
-      using jitted = jit(f, { donate });
-      const start = performance.now();
-      const program = jitted.program(...args);
-      const seconds = (performance.now() - start) / 1000;
-      checkPlan(plan!, limits);
-      return { program, plan: plan!, graph: graph!, seconds };
-    }));
+  return withRuntime(createRuntime(backend), () => {
+    const { f, args, donate = [] } = make();
+    using jitted = jit(f, { donate });
+    const start = performance.now();
+    const program = jitted.program(...args);
+    const seconds = (performance.now() - start) / 1000;
+    checkPlan(plan!, limits);
+    return { program, plan: plan!, graph: graph!, seconds };
+  });
 }
 
 const ids = (): Tensor => zeros([B, sizes.T], { dtype: "i32" });
