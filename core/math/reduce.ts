@@ -6,6 +6,7 @@
  * @module
  */
 
+import { customVjp } from "../custom_vjp.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { expectDType } from "../rules.ts";
 import { format, normalizeAxes, normalizeAxis, type Shape } from "../shape.ts";
@@ -170,10 +171,19 @@ function finiteMax(x: Tensor, options: ReduceOptions): Tensor {
 export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   expectFloat("take softmax of", x);
   const axis = normalizeAxis(options.axis ?? -1, x, "take softmax of");
-  return evaluate(() => {
+  const total = (y: Tensor): Tensor => sum(y, { axis, keepDims: true });
+  const composite = (x: Tensor): Tensor => {
     const e = exp(sub(x, finiteMax(x, { axis })));
-    return div(e, sum(e, { axis, keepDims: true }));
-  });
+    return div(e, total(e));
+  };
+  // From the result alone, so that x need not be kept: dx = y (ct - Σ y ct).
+  return customVjp(composite, {
+    fwd: (x) => {
+      const out = composite(x);
+      return { out, residuals: out };
+    },
+    bwd: (y, ct) => [mul(y, sub(ct, total(mul(y, ct))))],
+  })(x);
 }
 
 /** log softmax along an axis, the last by default. */

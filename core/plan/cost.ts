@@ -12,7 +12,7 @@ import { sizeOf } from "../shape.ts";
 import { isView } from "./view.ts";
 
 /** Scalar work of an op relative to an addition; what is not listed is costly. */
-const WORK: { readonly [K in OpName]?: number } = {
+export const WORK: { readonly [K in OpName]?: number } = {
   alias: 0,
   stopGradient: 0,
   fill: 0,

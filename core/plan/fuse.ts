@@ -22,6 +22,7 @@ import {
 } from "./nest.ts";
 import { overwritable, readBy, writtenBy } from "./place.ts";
 import { sizeOf } from "../shape.ts";
+import { share } from "./share.ts";
 
 /** How far apart two kernels may be that have only their operands in common: what the first makes lives longer. */
 const NEARBY = 12;
@@ -115,7 +116,7 @@ export function fuse(
       }
     }
   }
-  return items.map(({ kernel }) => kernel);
+  return items.map(({ kernel }) => share(kernel));
 }
 
 /** Earlier kernels that one might be merged with, nearest first: its producers, and neighbours that share a read. */
@@ -126,17 +127,24 @@ function candidates(
 ): number[] {
   const { nest, reads } = items[at]!;
   if (!nest) return [];
-  const points = sizeOf(nest.shape) * sizeOf(nest.over);
+  const points = sizesOf(nest);
   const found: number[] = [];
   for (let i = at - 1; i >= 0; i--) {
     const { writes, reads: others, nest: other } = items[i]!;
     if (!other) continue;
     const isProducer = writes.some((id) => reads.has(id));
     const isNeighbour = at - i <= NEARBY &&
-      [...others].some((id) => reads.has(id) && sizes[id]! >= points);
-    if (isProducer || isNeighbour) found.push(i);
+      [...others].some((id) => reads.has(id) && sizes[id]! >= points[0]);
+    if (!isProducer && !isNeighbour) continue;
+    if (sizesOf(other).some((size) => points.includes(size))) found.push(i);
   }
   return found;
+}
+
+/** How many points a nest has, and how many rows. */
+function sizesOf({ shape, over }: Nest): [points: number, rows: number] {
+  const rows = sizeOf(shape);
+  return [rows * sizeOf(over), rows];
 }
 
 /**
@@ -149,13 +157,24 @@ function reorder(
   second: number,
 ): { before: Item[]; after: Item[] } | null {
   const before: Item[] = [], after: Item[] = [];
+  // What the first reads and writes, and all that must come after it.
+  const reads = new Set(items[first]!.reads);
+  const writes = new Set(items[first]!.writes);
+  const follows = (item: Item): boolean =>
+    meets(item.writes, reads) || meets(item.writes, writes) ||
+    meets(item.reads, writes);
   for (let i = first + 1; i < second; i++) {
     const item = items[i]!;
-    const depends = dependsOn(item, items[first]!) ||
-      after.some((earlier) => dependsOn(item, earlier));
-    (depends ? after : before).push(item);
+    if (!follows(item)) {
+      before.push(item);
+      continue;
+    }
+    after.push(item);
+    item.reads.forEach((id) => reads.add(id));
+    item.writes.forEach((id) => writes.add(id));
   }
-  const stuck = after.some((item) => dependsOn(items[second]!, item));
+  const last = items[second]!;
+  const stuck = after.some((item) => dependsOn(last, item));
   return stuck ? null : { before, after };
 }
 
@@ -163,5 +182,10 @@ function reorder(
 function dependsOn(later: Item, earlier: Item): boolean {
   return earlier.writes.some((id) =>
     later.reads.has(id) || later.writes.includes(id)
-  ) || later.writes.some((id) => earlier.reads.has(id));
+  ) || meets(later.writes, earlier.reads);
+}
+
+function meets(ids: Iterable<number>, others: ReadonlySet<number>): boolean {
+  for (const id of ids) if (others.has(id)) return true;
+  return false;
 }

@@ -14,7 +14,6 @@ import type {
   Expr,
   Kernel,
   Loop,
-  Output,
   OutputSource,
   Place,
   SimpleKernel,
@@ -149,28 +148,46 @@ function partsOf(kernel: Kernel): readonly SimpleKernel[] {
   return kernel.kind === "group" ? kernel.parts : [kernel];
 }
 
-/** Values that a kernel stores to. */
+/** Values that a kernel stores to, each once. */
 export function writtenBy(kernel: Kernel): number[] {
-  return partsOf(kernel).flatMap((part) =>
+  const written = partsOf(kernel).flatMap((part) =>
     part.kind === "scatter"
       ? [part.buffer]
       : outputsOf(part).map(({ buffer }) => buffer)
   );
+  return [...new Set(written)];
 }
 
-/** Values that a kernel reads. */
+/** Values that a kernel reads, but for what it has stored itself in an earlier pass. */
 export function readBy(kernel: Kernel): Set<number> {
   const read = new Set<number>();
-  const seen = new Set<Expr>();
   for (const part of partsOf(kernel)) {
-    for (const expr of exprsOf(part)) {
-      visitExpr(expr, (e) => {
-        if (e.kind === "load" || e.kind === "gather") read.add(e.buffer);
-      }, seen);
-    }
     if (part.kind === "matmul") read.add(part.a.buffer).add(part.b.buffer);
+    if (part.kind !== "reduce") {
+      loadsOf(exprsOf(part)).forEach((id) => read.add(id));
+      continue;
+    }
+    const own = new Set<number>();
+    const add = (ids: Set<number>) =>
+      ids.forEach((id) => own.has(id) || read.add(id));
+    for (const pass of part.passes) {
+      add(loadsOf(exprsOf({ ...part, passes: [pass], outputs: [] })));
+      for (const { buffer } of pass.outputs) own.add(buffer);
+    }
+    add(loadsOf(exprsOf({ ...part, passes: [] })));
   }
   return read;
+}
+
+function loadsOf(exprs: readonly Expr[]): Set<number> {
+  const loads = new Set<number>();
+  const seen = new Set<Expr>();
+  for (const expr of exprs) {
+    visitExpr(expr, (e) => {
+      if (e.kind === "load" || e.kind === "gather") loads.add(e.buffer);
+    }, seen);
+  }
+  return loads;
 }
 
 /** Values that an output of a kernel may overwrite: those of its kind that are read only where it is stored. */
@@ -183,47 +200,63 @@ export function overwritable(
   const part = parts.find((p) => writtenBy(p).includes(id))!;
   if (part.kind === "scatter") return [];
   const { size, dtype } = values[id]!;
-  const [space, last] = lastReadsOf(part, id);
+  const { space, before, late } = readsAround(part, id);
   const store = outputsOf(part).find(({ buffer }) => buffer === id)!;
   if (sizeOf(space) !== size) return [];
-  const fits = new Set<number>(), elsewhere = new Set<number>();
+  const elsewhere = new Set(loadsOf(late));
   for (const other of parts) {
     if (other !== part) readBy(other).forEach((x) => elsewhere.add(x));
   }
   if (part.kind === "matmul") {
     elsewhere.add(part.a.buffer).add(part.b.buffer);
   }
+  const fits = new Set<number>();
   const seen = new Set<Expr>();
-  for (const expr of exprsOf(part)) {
-    const isLast = last.includes(expr);
+  for (const expr of before) {
     visitExpr(expr, (e) => {
       if (e.kind !== "load" && e.kind !== "gather") return;
-      const alike = isLast && e.kind === "load" &&
+      const alike = e.kind === "load" &&
         sameOver(e.view, store.view, space) &&
         values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;
       (alike ? fits : elsewhere).add(e.buffer);
     }, seen);
   }
-  return [...fits].filter((buffer) => !elsewhere.has(buffer));
+  return [...fits].filter((buffer) => buffer !== id && !elsewhere.has(buffer));
 }
 
-/**
- * The loops in which a kernel stores a value, and what it may read of the place while it does: anything where that is
- * the last of its walks, and what it stores for each row where it is done with the walks.
- */
-function lastReadsOf(
+/** What a kernel reads around the store of a value. */
+interface Reads {
+  /** The loops of the store. */
+  readonly space: Shape;
+  /** Expressions that read at each point before the store there. */
+  readonly before: readonly Expr[];
+  /** Expressions that read when other points have been stored. */
+  readonly late: readonly Expr[];
+}
+
+/** In a reduction the walks up to the first that stores a value come before; or all of them, and what rows store is. */
+function readsAround(
   kernel: Exclude<SimpleKernel, { kind: "scatter" }>,
   id: number,
-): [Shape, readonly Expr[]] {
-  const { shape, outputs } = kernel;
-  const isIn = (list: readonly Output[]): boolean =>
-    list.some(({ buffer }) => buffer === id);
-  if (kernel.kind !== "reduce") return [shape, exprsOf(kernel)];
+): Reads {
+  if (kernel.kind !== "reduce") {
+    return { space: kernel.shape, before: exprsOf(kernel), late: [] };
+  }
+  const { shape, over, passes, outputs } = kernel;
+  const first = passes.findIndex((pass) =>
+    pass.outputs.some(({ buffer }) => buffer === id)
+  );
+  const walks = (from: number, to: number): readonly Expr[] =>
+    exprsOf({ ...kernel, passes: passes.slice(from, to), outputs: [] });
   const rows = outputs.map(({ expr }) => expr);
-  if (isIn(outputs)) return [shape, rows];
-  const { over, passes } = kernel;
-  const walks = exprsOf({ ...kernel, outputs: [] });
-  return [[...shape, ...over], isIn(passes.at(-1)!.outputs) ? walks : []];
+  if (first < 0) {
+    return { space: shape, before: rows, late: walks(0, passes.length) };
+  }
+  return {
+    space: [...shape, ...over],
+    before: walks(0, first + 1),
+    late: [...walks(first + 1, passes.length), ...rows],
+  };
 }
 
 /** Slots in pages, each taken where the smallest hole fits. */

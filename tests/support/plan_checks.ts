@@ -137,11 +137,26 @@ function numbersWritten(kernel: Kernel): number[] {
   );
 }
 
+/** Buffers that a kernel reads, but for what an earlier pass of it has stored. */
 function numbersRead(kernel: Kernel): Set<number> {
-  const numbers = new Set<number>();
+  const numbers = new Set<number>(), own = new Set<number>();
+  const add = (exprs: readonly Expr[]): void => {
+    for (const e of exprs) {
+      buffersOf(e).forEach((i) => own.has(i) || numbers.add(i));
+    }
+  };
   for (const part of partsOf(kernel)) {
-    for (const e of exprsOf(part)) buffersOf(e).forEach((i) => numbers.add(i));
     if (part.kind === "matmul") numbers.add(part.a.buffer).add(part.b.buffer);
+    if (part.kind !== "reduce") {
+      add(exprsOf(part));
+      continue;
+    }
+    for (const pass of part.passes) {
+      add(exprsOf({ ...part, passes: [pass], outputs: [] }));
+      for (const { buffer } of pass.outputs) own.add(buffer);
+    }
+    add(exprsOf({ ...part, passes: [] }));
+    own.clear();
   }
   return numbers;
 }
