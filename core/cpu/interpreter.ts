@@ -13,61 +13,11 @@ import { bytesPerElement } from "../backend.ts";
 import { ADDRESSABLE, outOfMemory } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
-import type {
-  Call,
-  ElementwiseParams,
-  Node,
-  OpName,
-  Params,
-  StructuralParams,
-} from "../node.ts";
+import type { Call, Node, OpName, Params, StructuralParams } from "../node.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
-import { erf } from "./erf.ts";
+import { type Scalar, scalars } from "../scalars.ts";
 import { runScan, type Workspace } from "./scan.ts";
-
-/** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
-type Scalar = (
-  a: number,
-  b: number,
-  c: number,
-  dtype: DType,
-  from: DType | undefined,
-) => number;
-
-/** The scalar function of each elementwise primitive. */
-const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
-  neg: (a) => -a,
-  abs: Math.abs,
-  sign: Math.sign,
-  floor: Math.floor,
-  sqrt: Math.sqrt,
-  exp: Math.exp,
-  expm1: Math.expm1,
-  log: Math.log,
-  log1p: Math.log1p,
-  sin: Math.sin,
-  cos: Math.cos,
-  tanh: Math.tanh,
-  erf,
-  not: (a) => a ? 0 : 1,
-  cast: (a, _, __, dtype, from) => castTo(a, dtype, from),
-  alias: (a) => a,
-  stopGradient: (a) => a,
-  add: (a, b) => a + b,
-  sub: (a, b) => a - b,
-  mul: (a, b, _, dtype) => dtype === "f32" ? a * b : Math.imul(a, b),
-  div: (a, b, _, dtype) =>
-    dtype === "f32" ? a / b : b === 0 ? 0 : Math.trunc(a / b),
-  pow: (a, b) => a === 1 ? 1 : Math.pow(a, b),
-  maximum: (a, b) => Math.max(a, b),
-  minimum: (a, b) => Math.min(a, b),
-  eq: (a, b) => a === b ? 1 : 0,
-  lt: (a, b) => a < b ? 1 : 0,
-  and: (a, b) => a & b,
-  or: (a, b) => a | b,
-  select: (a, b, c) => a ? b : c,
-};
 
 /** How each other primitive fills its result from its operands; tuples are several results. */
 type Rules = {
@@ -280,20 +230,6 @@ function clamp(index: number, last: number): number {
 
 function dot(a: readonly number[], b: readonly number[]): number {
   return a.reduce((sum, x, i) => sum + x * b[i]!, 0);
-}
-
-function castTo(a: number, dtype: DType, from: DType | undefined): number {
-  if (dtype === "bool") return a !== 0 ? 1 : 0;
-  // Integers keep their bits: the array that the number goes into wraps it around.
-  if (from !== "f32") return a;
-  switch (dtype) {
-    case "f32":
-      return a;
-    case "i32":
-      return Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Math.trunc(a) || 0));
-    case "u32":
-      return Math.max(0, Math.min(2 ** 32 - 1, Math.trunc(a) || 0));
-  }
 }
 
 /** Elements on the host. */

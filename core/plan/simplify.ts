@@ -9,7 +9,9 @@
 import type { Graph } from "../backend.ts";
 import { toposort, usesOf } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
-import { bind, fill } from "../ops.ts";
+import { bind, fill, ops } from "../ops.ts";
+import { scalars } from "../scalars.ts";
+import type { DType } from "../dtype.ts";
 import { inFull } from "./key.ts";
 import { format, sameShape, sizeOf } from "../shape.ts";
 import { inlineCalls, pruneLoops } from "./subgraphs.ts";
@@ -61,7 +63,7 @@ function settle(node: Node, alone: boolean): Node {
   // Nothing is computed of what has no elements, so nothing needs a place for it.
   if (sizeOf(node.shape) === 0 && node.op !== "input") return fill(node, 0);
   for (;;) {
-    const next = reduce(node, alone);
+    const next = folded(node) ?? reduce(node, alone);
     if (next === node) return node;
     node = next;
   }
@@ -70,6 +72,22 @@ function settle(node: Node, alone: boolean): Node {
 /** The number that a node is everywhere, or null. */
 function valueOf(node: Node): number | null {
   return node.op === "fill" ? (node.params as Params["fill"]).value : null;
+}
+
+/** An elementwise node of numbers as the number that it is everywhere, or null. */
+function folded({ op, shape, dtype, inputs }: Node): Node | null {
+  if (inputs.length === 0 || ops[op].kind !== "elementwise") return null;
+  const [a, b, c] = inputs.map(valueOf);
+  if ([a, b, c].includes(null)) return null;
+  const scalar = scalars[op as keyof typeof scalars];
+  const value = scalar(a!, b ?? 0, c ?? 0, dtype, inputs[0]!.dtype);
+  return fill({ shape, dtype }, wrapped(value, dtype));
+}
+
+/** A number as an element of a dtype; floats are rounded by the backend, once. */
+function wrapped(value: number, dtype: DType): number {
+  if (dtype === "i32") return value | 0;
+  return dtype === "u32" ? value >>> 0 : value;
 }
 
 /** A simpler node of the same value, or the node itself; `alone` says that nothing else uses the first operand. */
@@ -91,11 +109,7 @@ function reduce(node: Node, alone: boolean): Node {
     case "div":
       return b === 1 ? x! : node;
     case "neg":
-      return x!.op === "neg"
-        ? x!.inputs[0]!
-        : a != null
-        ? fill(node, -a)
-        : node;
+      return x!.op === "neg" ? x!.inputs[0]! : node;
     case "max":
       return sizeOf(x!.shape) === sizeOf(node.shape) && sizeOf(node.shape) > 0
         ? bind("reshape", [x!], { shape: node.shape })

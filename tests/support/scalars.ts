@@ -5,7 +5,7 @@
  */
 
 import type { DType } from "cotan";
-import { erf } from "../../core/cpu/erf.ts";
+import { erf } from "../../core/scalars.ts";
 import type { ScalarOp } from "../../core/plan/kernel.ts";
 import { threefry2x32 } from "../../core/threefry.ts";
 

@@ -1,5 +1,5 @@
 import { assert } from "@std/assert";
-import { erf } from "../../../core/cpu/erf.ts";
+import { erf } from "../../../core/scalars.ts";
 import type { ScalarOp } from "../../../core/plan/kernel.ts";
 import { backends, call, load, runKernel, whole } from "./support.ts";
 

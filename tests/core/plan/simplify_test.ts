@@ -5,7 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { grad, jit, random, type Tensor } from "cotan";
+import { full, grad, jit, random, type Tensor, tensor } from "cotan";
 import { assertClose } from "../../support/allclose.ts";
 import { inFloat64 } from "../../support/backends.ts";
 
@@ -49,4 +49,19 @@ inFloat64("what changes nothing costs no kernel", () => {
       .stopGradient().neg().neg().exp()
   );
   assertEquals(f.program(x).kernels.length, 1);
+});
+
+inFloat64("what is computed of numbers alone is a number", async () => {
+  const x = tensor([2, 3], { dtype: "i32" });
+  using f = jit((x: Tensor) =>
+    x.mul(full([2], -7, { dtype: "i32" }).div(2).add(2 ** 31 - 1))
+      .add(full([2], 9).sqrt().exp().lt(20).cast("i32").sub(5))
+  );
+  assertEquals(f.program(x).flops, 2 * 2, "a product and a sum");
+  // -3 + 2³¹ - 1 wraps around in the product.
+  const factor = 2 ** 31 - 4;
+  assertEquals(
+    await f(x).toArray(),
+    [2, 3].map((n) => Math.imul(n, factor) - 5),
+  );
 });
