@@ -7,7 +7,8 @@
  */
 
 import * as math from "./math/mod.ts";
-import { type Methods, Tensor } from "./tensor.ts";
+import { Tensor } from "./tensor.ts";
+import type { Methods } from "./tensor_methods.ts";
 
 /** The free functions behind the methods; a method without one, or with another signature, does not compile. */
 type Functions = {

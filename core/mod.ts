@@ -35,18 +35,18 @@ export { compileSelector, type SelectorOptions } from "./selector.ts";
 export { scan, type Scanned, type ScanOptions } from "./scan.ts";
 export type { Program, ProgramKernel } from "./plan/describe.ts";
 export { format, type Shape, type Type } from "./shape.ts";
-export {
-  type AxisOptions,
-  type ConvOptions,
-  type Index,
-  type Methods,
-  type NestedArray,
-  type Range,
-  type ReduceOptions,
-  type SortOptions,
-  Tensor,
-  type TensorLike,
-  type TopK,
-} from "./tensor.ts";
+export { Tensor } from "./tensor.ts";
+export type {
+  AxisOptions,
+  ConvOptions,
+  Index,
+  Methods,
+  NestedArray,
+  Range,
+  ReduceOptions,
+  SortOptions,
+  TensorLike,
+  TopK,
+} from "./tensor_methods.ts";
 export type { Leaf, Selector, Tree } from "./tree.ts";
 export { vmap, type VmapOptions } from "./vmap.ts";

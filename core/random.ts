@@ -27,7 +27,8 @@ import { reshape, slice } from "./math/movement.ts";
 import { argmax } from "./math/reduce.ts";
 import { argsort } from "./math/sort.ts";
 import { checkShape, format, type Shape, sizeOf } from "./shape.ts";
-import type { Tensor, TensorLike } from "./tensor.ts";
+import type { Tensor } from "./tensor.ts";
+import type { TensorLike } from "./tensor_methods.ts";
 import { apply, evaluate } from "./trace.ts";
 
 /**

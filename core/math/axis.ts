@@ -6,7 +6,8 @@
  * @module
  */
 
-import type { Range, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Range } from "../tensor_methods.ts";
 import { pad, slice, transpose } from "./movement.ts";
 
 /** The tensor with one axis at another position, the others in their order. */

@@ -10,7 +10,8 @@ import type { DType } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { fill } from "../ops.ts";
 import { broadcastShapes, format, type Shape } from "../shape.ts";
-import type { Tensor, TensorLike } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { TensorLike } from "../tensor_methods.ts";
 import { traced } from "../trace.ts";
 import { expand } from "./movement.ts";
 

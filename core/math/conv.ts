@@ -8,7 +8,8 @@
 
 import { DTypeError, ShapeError } from "../errors.ts";
 import { format, type Shape, sizeOf } from "../shape.ts";
-import type { ConvOptions, Range, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { ConvOptions, Range } from "../tensor_methods.ts";
 import { evaluate } from "../trace.ts";
 import { expand, pad, reshape, slice, stack } from "./movement.ts";
 import { matmul } from "./products.ts";

@@ -11,7 +11,8 @@ import { type Data, type DType, dtypeOf, toData } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind, fill } from "../ops.ts";
 import { checkShape, normalizeAxis, type Shape, sizeOf } from "../shape.ts";
-import { type NestedArray, Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
+import type { NestedArray } from "../tensor_methods.ts";
 import { evaluate, traced } from "../trace.ts";
 import { add, eq, mul, where } from "./elementwise.ts";
 

@@ -8,7 +8,8 @@
 
 import { expectDType } from "../rules.ts";
 import { normalizeAxis } from "../shape.ts";
-import type { AxisOptions, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { AxisOptions } from "../tensor_methods.ts";
 import { evaluate } from "../trace.ts";
 import { moveAxis, padAxis, sliceAxis } from "./axis.ts";
 import { iota } from "./create.ts";

@@ -10,7 +10,8 @@ import type { DType } from "../dtype.ts";
 import { DTypeError } from "../errors.ts";
 import type { ElementwiseName, None, Params } from "../node.ts";
 import { format } from "../shape.ts";
-import type { Tensor, TensorLike } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { TensorLike } from "../tensor_methods.ts";
 import { apply, evaluate } from "../trace.ts";
 import { broadcast, constant, expectOneDType } from "./broadcast.ts";
 

@@ -17,7 +17,8 @@ import {
   type Shape,
   sizeOf,
 } from "../shape.ts";
-import type { AxisOptions, Range, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { AxisOptions, Range } from "../tensor_methods.ts";
 import { apply, evaluate } from "../trace.ts";
 
 /**

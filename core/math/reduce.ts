@@ -10,7 +10,8 @@ import { customVjp } from "../custom_vjp.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { expectDType } from "../rules.ts";
 import { format, normalizeAxes, normalizeAxis, type Shape } from "../shape.ts";
-import type { AxisOptions, ReduceOptions, Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { AxisOptions, ReduceOptions } from "../tensor_methods.ts";
 import { apply, evaluate, traced } from "../trace.ts";
 import { bind } from "../ops.ts";
 import {

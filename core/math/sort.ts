@@ -8,7 +8,8 @@
 
 import { ShapeError } from "../errors.ts";
 import { format, normalizeAxis, type Shape } from "../shape.ts";
-import type { AxisOptions, SortOptions, Tensor, TopK } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
+import type { AxisOptions, SortOptions, TopK } from "../tensor_methods.ts";
 import { evaluate } from "../trace.ts";
 import { moveAxis, padAxis, sliceAxis } from "./axis.ts";
 import { iota, zeros } from "./create.ts";
