@@ -7,10 +7,22 @@
  */
 
 import { currentRuntime } from "../context.ts";
-import { type Data, type DType, dtypeOf, toData } from "../dtype.ts";
-import { ShapeError } from "../errors.ts";
+import {
+  checkDType,
+  type Data,
+  type DType,
+  dtypeOf,
+  toData,
+} from "../dtype.ts";
+import { DTypeError, ShapeError } from "../errors.ts";
 import { bind, fill } from "../ops.ts";
-import { checkShape, normalizeAxis, type Shape, sizeOf } from "../shape.ts";
+import {
+  checkShape,
+  describe,
+  normalizeAxis,
+  type Shape,
+  sizeOf,
+} from "../shape.ts";
 import { type NestedArray, Tensor } from "../tensor.ts";
 import { evaluate, traced } from "../trace.ts";
 import { add, eq, mul, where } from "./elementwise.ts";
@@ -59,6 +71,7 @@ export function tensor(
       : typeof flat[0] === "boolean"
       ? "bool"
       : "f32");
+  checkDType(dtype);
   const runtime = currentRuntime();
   const data = toData(
     flat as ArrayLike<number>,
@@ -77,6 +90,13 @@ function flatten(
   const flat: (number | boolean)[] = [];
   const visit = (v: NestedArray, axis: number): void => {
     const isLeaf = typeof v === "number" || typeof v === "boolean";
+    if (!isLeaf && !Array.isArray(v)) {
+      throw new DTypeError(
+        `Cannot make a tensor of ${
+          describe(v)
+        }: elements are numbers or booleans`,
+      );
+    }
     if (
       isLeaf !== (axis === shape.length) || !isLeaf && v.length !== shape[axis]
     ) {
@@ -103,6 +123,7 @@ export function full(
 ): Tensor {
   checkShape(shape, "fill shape");
   const dtype = options.dtype ?? "f32";
+  checkDType(dtype);
   return evaluate(() => traced(fill({ shape: [...shape], dtype }, value)));
 }
 
@@ -123,6 +144,7 @@ export function iota(
 ): Tensor {
   checkShape(shape, "make iota of shape");
   const dtype = options.dtype ?? "i32";
+  checkDType(dtype);
   const axis = normalizeAxis(
     options.axis ?? 0,
     { shape, dtype },
