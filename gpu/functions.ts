@@ -207,12 +207,14 @@ const functions = {
   return select(y, x, is_nan_W(x));
 }`,
 
-  // NaN for a negative base with a fractional exponent.
+  // NaN for a finite negative base with a fractional exponent; 1 for a base of 1, even where the exponent is NaN.
   pow: `fn pow_W(x: F, y: F) -> F {
-  let size = exp_W(y * log_W(abs(x)));
-  let odd = floor(y * 0.5) != y * 0.5;
+  let size = select(exp_W(y * log_W(abs(x))), F(1.0), abs(x) == F(1.0));
+  let whole = floor(y) == y;
+  let odd = whole & (floor(y * 0.5) != y * 0.5);
   let negative = select(size, -size, odd);
-  let below = select(F(bitcast<f32>(word(0x7fc00000u))), negative, floor(y) == y);
+  let real = whole | (x < F(-3.4028234e38));
+  let below = select(F(bitcast<f32>(word(0x7fc00000u))), negative, real);
   return select(select(size, below, x < F(0.0)), F(1.0), y == F(0.0));
 }`,
 
