@@ -163,11 +163,17 @@ export function arange(
 ): Tensor {
   const { start = 0, step = 1, dtype = "f32" } = options;
   const size = Math.max(0, Math.ceil((stop - start) / step));
+  if (!Number.isFinite(size)) {
+    throw new ShapeError(
+      `Cannot make a range from ${start} to ${stop} by steps of ${step}: its length would be ${size}`,
+    );
+  }
   return evaluate(() => add(mul(iota([size], { dtype }), step), start));
 }
 
 /** `count` numbers from start to stop, both included, at equal distances. */
 export function linspace(start: number, stop: number, count: number): Tensor {
+  checkShape([count], "make linspace of shape");
   return evaluate(() => {
     const i = iota([count], { dtype: "f32" });
     const step = count > 1 ? (stop - start) / (count - 1) : 0;
@@ -179,6 +185,7 @@ export function linspace(start: number, stop: number, count: number): Tensor {
 
 /** The identity matrix. */
 export function eye(size: number, options: DTypeOptions = {}): Tensor {
+  checkShape([size, size], "make eye of shape");
   return evaluate(() => {
     const row = iota([size, size]), column = iota([size, size], { axis: 1 });
     const dtype = options.dtype ?? "f32";

@@ -108,6 +108,22 @@ throws("values that make no tensor are named with what is wrong", ShapeError, [
     () => tensor([1, 2, 3], { shape: [2, 2] }),
     "Cannot make a tensor of shape [2, 2] from 3 elements: it takes 4",
   ],
+  [
+    () => cotan.arange(4, { step: 0 }),
+    "Cannot make a range from 0 to 4 by steps of 0: its length would be Infinity",
+  ],
+  [
+    () => cotan.linspace(0, 1, -1),
+    "Cannot make linspace of shape [-1]: -1 is not a size",
+  ],
+  [
+    () => cotan.eye(-1),
+    "Cannot make eye of shape [-1, -1]: -1 is not a size",
+  ],
+  [
+    () => i32(2).oneHot(-1),
+    "Cannot take oneHot of [-1]: -1 is not a size",
+  ],
   [() => zeros([2, -1]), "Cannot fill shape [2, -1]: -1 is not a size"],
   [
     () => cotan.random.uniform(cotan.random.key(0), [1.5]),
