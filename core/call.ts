@@ -11,7 +11,7 @@ import { substitute, toposort } from "./graph.ts";
 import type { Graph, Node, Pullback } from "./node.ts";
 import { bind, input, ops, part } from "./ops.ts";
 import { isView } from "./plan/view.ts";
-import { evaluate, nodeOf, traced } from "./trace.ts";
+import { evaluate, nodeOf, results, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
 /** A graph that stands alone, and the nodes from outside that its last inputs stand for. */
@@ -81,7 +81,7 @@ export function call<A extends readonly tree.Tree[], R extends tree.Tree>(
     const { inner, out, outputs } = inside(() => {
       const inner = tree.fromLeaves(args, inputs.map(traced));
       const out = f(...inner);
-      const outputs = tree.leaves(out).map(({ leaf }) => nodeOf(leaf));
+      const outputs = results(out).map(nodeOf);
       return { inner, out, outputs };
     });
     const { body, constants } = close(inputs, outputs);

@@ -10,7 +10,7 @@ import { call, type Called } from "./call.ts";
 import { DTypeError, TreeError } from "./errors.ts";
 import type { Node, Pullback } from "./node.ts";
 import { fill } from "./ops.ts";
-import { format, sameShape, type Type } from "./shape.ts";
+import { describe, format, sameShape, type Type } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 import { nodeOf, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
@@ -65,11 +65,18 @@ function pullbackOf<
   const count = tree.leaves(args).length;
   return (cts, { inputs }) => {
     const operands = inputs.slice(0, count).map(traced);
-    const { residuals } = fwd(...tree.fromLeaves(args, operands));
+    const made = fwd(...tree.fromLeaves(args, operands));
+    if (!(made && "residuals" in made)) {
+      throw new TreeError(
+        `Cannot take ${
+          describe(made)
+        } from fwd: it must return { out, residuals }`,
+      );
+    }
     const given = body.outputs.map((type, i) =>
       traced(cts[i] ?? fill(type, 0))
     );
-    const flowing = bwd(residuals, tree.fromLeaves(out, given));
+    const flowing = bwd(made.residuals, tree.fromLeaves(out, given));
     const cotangents = checked(flowing, args);
     return inputs.map((_, i) => cotangents[i] ?? null);
   };
@@ -80,6 +87,13 @@ function checked(
   flowing: readonly tree.Tree[],
   args: readonly tree.Tree[],
 ): (Node | null)[] {
+  if (!Array.isArray(flowing)) {
+    throw new TreeError(
+      `Cannot take ${
+        describe(flowing)
+      } from bwd: it must return an array of cotangents`,
+    );
+  }
   if (flowing.length !== args.length) {
     throw new TreeError(
       `Cannot take ${flowing.length} cotangents from bwd: one for each of ${args.length} arguments is expected`,

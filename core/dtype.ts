@@ -6,6 +6,8 @@
  * @module
  */
 
+import { DTypeError } from "./errors.ts";
+
 /** Element type of a tensor. */
 export type DType = "f32" | "i32" | "u32" | "bool";
 
@@ -19,6 +21,14 @@ export type Data =
   | Int32Array
   | Uint32Array
   | Uint8Array;
+
+/** Throws where a dtype is none of these. */
+export function checkDType(dtype: DType): void {
+  if (["f32", "i32", "u32", "bool"].includes(dtype)) return;
+  throw new DTypeError(
+    `Cannot make a tensor of dtype ${dtype}: there are f32, i32, u32 and bool`,
+  );
+}
 
 /** Whether the dtype is one that gradients flow through. */
 export function isFloat(dtype: DType): boolean {

@@ -6,12 +6,12 @@
  * @module
  */
 
-import { DTypeError } from "./errors.ts";
+import { DTypeError, TreeError } from "./errors.ts";
 import { linearize } from "./forward.ts";
 import { backward, expectGradient, grad } from "./grad.ts";
 import { eye } from "./math/create.ts";
 import { reshape } from "./math/movement.ts";
-import { format, sizeOf } from "./shape.ts";
+import { describe, format, sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 import { evaluate, nodeOf, traced } from "./trace.ts";
 import { vmap } from "./vmap.ts";
@@ -34,6 +34,11 @@ import { vmap } from "./vmap.ts";
 export function jacobian(f: (x: Tensor) => Tensor): (x: Tensor) => Tensor {
   return (x) =>
     evaluate(() => {
+      if (!(x instanceof Tensor)) {
+        throw new TreeError(
+          `Cannot differentiate by ${describe(x)}: it must be one f32 tensor`,
+        );
+      }
       expectGradient({ path: "", leaf: x });
       const { out, outputs, primals } = linearize(f, [x]);
       if (!(out instanceof Tensor) || out.dtype !== "f32") {

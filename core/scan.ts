@@ -13,9 +13,18 @@ import { backward } from "./grad.ts";
 import { splice, toposort } from "./graph.ts";
 import type { Node, Pullback, ScanParams } from "./node.ts";
 import { bind, fill, input, part } from "./ops.ts";
-import { format, sameShape, type Shape, type Type } from "./shape.ts";
-import { evaluate, nodeOf, traced } from "./trace.ts";
+import { describe, format, sameShape, type Shape, type Type } from "./shape.ts";
+import {
+  checkSynchronous,
+  evaluate,
+  nodeOf,
+  results,
+  traced,
+} from "./trace.ts";
 import * as tree from "./tree.ts";
+
+/** What `f` is called in errors. */
+const STEP = "a step";
 
 /** How a loop runs. */
 export interface ScanOptions {
@@ -70,7 +79,7 @@ export function scan<
     const init = tree.leaves(carry).map(({ leaf }) => nodeOf(leaf));
     const over = tree.leaves(xs).map(({ leaf }) => nodeOf(leaf));
     let y: Y | undefined;
-    const results = bindScan(
+    const loop = bindScan(
       init,
       over,
       { length, reverse, axis: 0 },
@@ -80,16 +89,24 @@ export function scan<
             tree.fromLeaves(carry, inner.map(traced)),
             tree.fromLeaves(xs, slices.map(traced)),
           );
+          checkSynchronous(next, STEP);
+          if (!(next && "carry" in next)) {
+            throw new TreeError(
+              `Cannot scan with ${STEP} that returns ${
+                describe(next)
+              }: it must return { carry, y }`,
+            );
+          }
           y = next.y;
           return {
             carry: nodesLike(next.carry, carry),
-            ys: tree.leaves(y).map(({ leaf }) => nodeOf(leaf)),
+            ys: results(y, STEP).map(nodeOf),
           };
         }),
     );
     return {
-      carry: tree.fromLeaves(carry, results.carry.map(traced)),
-      ys: tree.fromLeaves(y as Y, results.ys.map(traced)),
+      carry: tree.fromLeaves(carry, loop.carry.map(traced)),
+      ys: tree.fromLeaves(y as Y, loop.ys.map(traced)),
     };
   });
 }
@@ -122,7 +139,8 @@ function lengthOf(xs: tree.Tree, given: number | undefined): number {
 /** The nodes of the next carry, which must have the leaves of the carry and their types. */
 function nodesLike(next: tree.Tree, carry: tree.Tree): Node[] {
   const found = new Map(
-    tree.leaves(next).map(({ path, leaf }) => [path, leaf]),
+    tree.leavesIn(next, `in what ${STEP} returns`)
+      .map(({ path, leaf }) => [path, leaf]),
   );
   const nodes = tree.leaves(carry).map(({ path, leaf }) => {
     const result = found.get(path);

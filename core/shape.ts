@@ -43,12 +43,13 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((d, i) => d === b[i]);
 }
 
-/** A type as it stands in messages: `f32[2, 3]`. */
+/** A type as it stands in messages: `f32[2, 3]`; what is none, as TypeScript would have said, by what it is. */
 export function format(type: Type): string {
+  if (!type?.shape) return describe(type);
   return `${type.dtype}[${type.shape.join(", ")}]`;
 }
 
-/** A value that is no tensor as it stands in messages: `a Map`, `the number 3`. */
+/** A value that may be no tensor as it stands in messages: `a Map`, `the number 3`. */
 export function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === "function") return "a function";
@@ -108,6 +109,11 @@ export function normalizeAxes(
 
 /** Checks that every size is a non-negative integer. */
 export function checkShape(shape: Shape, op: string): void {
+  if (!Array.isArray(shape)) {
+    throw new ShapeError(
+      `Cannot ${op} ${describe(shape)}: a shape is an array of sizes`,
+    );
+  }
   for (const d of shape) {
     if (!Number.isInteger(d) || d < 0) {
       throw new ShapeError(

@@ -19,6 +19,7 @@ import type { Node, OpName, Params } from "./node.ts";
 import { bind, input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { graphKey } from "./plan/key.ts";
+import { describe } from "./shape.ts";
 import { release, stateOf, storedState, Tensor } from "./tensor.ts";
 import * as tree from "./tree.ts";
 
@@ -36,6 +37,13 @@ export function traced(node: Node): Tensor {
 export function nodeOf(tensor: Tensor): Node {
   const trace = currentTrace();
   invariant(trace, "a node is asked for outside a trace");
+  if (!(tensor instanceof Tensor)) {
+    throw withCaller(
+      new TypeError(
+        `Cannot use ${describe(tensor)} here: a tensor is expected`,
+      ),
+    );
+  }
   const state = stateOf(tensor);
   if (state.kind === "traced") {
     let open: Trace | null = trace;

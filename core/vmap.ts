@@ -13,7 +13,7 @@ import type { Node } from "./node.ts";
 import { bind, input } from "./ops.ts";
 import { format, normalizeAxis } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
-import { evaluate, nodeOf, traced } from "./trace.ts";
+import { evaluate, nodeOf, results, traced } from "./trace.ts";
 import * as tree from "./tree.ts";
 
 /** Which axes a function is batched over. */
@@ -68,14 +68,14 @@ export function vmap<
         const out = f(...tree.fromLeaves(args, primals));
         return {
           out,
-          outputs: tree.leaves(out).map(({ leaf }) => nodeOf(leaf)),
+          outputs: results(out).map(nodeOf),
         };
       }, currentTrace());
-      const results = batchNodes(outputs, batched, size).map((result) => {
+      const stacked = batchNodes(outputs, batched, size).map((result) => {
         const axis = normalizeAxis(outAxis, result, "vmap to");
         return traced(moveAxis(result, 0, axis));
       });
-      return tree.fromLeaves(out, results);
+      return tree.fromLeaves(out, stacked);
     });
 }
 

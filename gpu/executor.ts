@@ -7,7 +7,7 @@
  */
 
 import { bytesPerElement, type Executable } from "../core/backend.ts";
-import { formatBytes } from "../core/budget.ts";
+import { checkBuffer, formatBytes } from "../core/budget.ts";
 import { DeviceError } from "../core/errors.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
 import { walkSteps } from "../core/plan/loops.ts";
@@ -48,7 +48,14 @@ export class GpuProgram implements Executable {
 
   /** Makes the pipelines of a plan; `types` are those of its results. */
   constructor(machine: Machine, plan: Plan, types: readonly Type[]) {
-    const { pipelines, schedule } = machine;
+    const { device, pipelines, schedule } = machine;
+    // Before there are shaders: one that counts beyond u32 is rejected later, with the device.
+    plan.outputs.forEach((source, i) => {
+      if (source.kind === "input") return;
+      const bytes = source.size * bytesPerElement(source.dtype);
+      const wanted = types[i] ?? "a result";
+      checkBuffer(wanted, bytes, device.gpu.limits.maxBufferSize);
+    });
     const dispatches = plan.steps.map((step) => lower(step, schedule));
     this.#machine = machine;
     this.#plan = plan;

@@ -70,12 +70,19 @@ const reduceExp = `
 } * r, r, r);`;
 
 // The quadrant q and the rest r of x = q · π/2 + r. The first three parts of π/2 have 8 bits each: their products with
-// q are exact for |x| up to 1e5, whether the device fuses multiply and add or not (Cody and Waite).
+// halves of q are exact for |x| up to 1e6, whether the device fuses multiply and add or not (Cody and Waite). A second
+// round takes what the first has rounded to a neighbour.
 const reduceAngle = `
   let n = floor(x * 0.636619772 + 0.5);
-  let r = (((x - n * 1.5703125) - n * 4.825592041015625e-4)
-    - n * 1.26659870147705078125e-6) - n * 9.920935184482005e-10;
-  let q = I(n - 4.0 * floor(n * 0.25));
+  let high = 2048.0 * trunc(n * 0.00048828125);
+  let low = n - high;
+  let once = (x - high * 1.5703125) - low * 1.5703125;
+  let twice = (once - high * 4.825592041015625e-4) - low * 4.825592041015625e-4;
+  let rest = (twice - n * 1.26659870147705078125e-6) - n * 9.920935184482005e-10;
+  let m = floor(rest * 0.636619772 + 0.5);
+  let near = (rest - m * 1.5703125) - m * 4.838267953e-4;
+  let r = select(clamp(near, F(-0.8), F(0.8)), near, is_nan_W(near));
+  let q = I((n - 4.0 * floor(n * 0.25)) + m) & I(3);
   let s = r * r;
   let sine = fma(${
   polynomial("s", [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
@@ -207,12 +214,14 @@ const functions = {
   return select(y, x, is_nan_W(x));
 }`,
 
-  // NaN for a negative base with a fractional exponent.
+  // NaN for a finite negative base with a fractional exponent; 1 for a base of 1, even where the exponent is NaN.
   pow: `fn pow_W(x: F, y: F) -> F {
-  let size = exp_W(y * log_W(abs(x)));
-  let odd = floor(y * 0.5) != y * 0.5;
+  let size = select(exp_W(y * log_W(abs(x))), F(1.0), abs(x) == F(1.0));
+  let whole = floor(y) == y;
+  let odd = whole & (floor(y * 0.5) != y * 0.5);
   let negative = select(size, -size, odd);
-  let below = select(F(bitcast<f32>(word(0x7fc00000u))), negative, floor(y) == y);
+  let real = whole | (x < F(-3.4028234e38));
+  let below = select(F(bitcast<f32>(word(0x7fc00000u))), negative, real);
   return select(select(size, below, x < F(0.0)), F(1.0), y == F(0.0));
 }`,
 

@@ -7,10 +7,10 @@
  */
 
 import type { DType } from "../dtype.ts";
-import { DTypeError, ShapeError } from "../errors.ts";
+import { DTypeError, ShapeError, withCaller } from "../errors.ts";
 import { fill } from "../ops.ts";
 import { broadcastShapes, format, type Shape } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import type { TensorLike } from "../tensor_methods.ts";
 import { traced } from "../trace.ts";
 import { expand } from "./movement.ts";
@@ -50,12 +50,22 @@ export function broadcast(
   );
 }
 
-/** Throws where tensors among the operands differ in dtype. */
+/** Throws where an operand is neither tensor nor number, or tensors among them differ in dtype. */
 export function expectOneDType(
   op: string,
   operands: readonly TensorLike[],
 ): void {
-  const [first, ...rest] = operands.filter((x) => typeof x !== "number");
+  const tensors = operands.filter((x) => typeof x !== "number");
+  if (!tensors.every((x) => x instanceof Tensor)) {
+    throw withCaller(
+      new TypeError(
+        `Cannot ${op} ${
+          operands.map((x) => format(x as Tensor)).join(" and ")
+        }: operands are tensors and numbers; use tensor()`,
+      ),
+    );
+  }
+  const [first, ...rest] = tensors;
   const other = rest.find((x) => x.dtype !== first!.dtype);
   if (!other) return;
   throw new DTypeError(

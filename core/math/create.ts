@@ -7,10 +7,22 @@
  */
 
 import { currentRuntime } from "../context.ts";
-import { type Data, type DType, dtypeOf, toData } from "../dtype.ts";
-import { ShapeError } from "../errors.ts";
+import {
+  checkDType,
+  type Data,
+  type DType,
+  dtypeOf,
+  toData,
+} from "../dtype.ts";
+import { DTypeError, ShapeError } from "../errors.ts";
 import { bind, fill } from "../ops.ts";
-import { checkShape, normalizeAxis, type Shape, sizeOf } from "../shape.ts";
+import {
+  checkShape,
+  describe,
+  normalizeAxis,
+  type Shape,
+  sizeOf,
+} from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import type { NestedArray } from "../tensor_methods.ts";
 import { evaluate, traced } from "../trace.ts";
@@ -60,6 +72,7 @@ export function tensor(
       : typeof flat[0] === "boolean"
       ? "bool"
       : "f32");
+  checkDType(dtype);
   const runtime = currentRuntime();
   const data = toData(
     flat as ArrayLike<number>,
@@ -78,6 +91,13 @@ function flatten(
   const flat: (number | boolean)[] = [];
   const visit = (v: NestedArray, axis: number): void => {
     const isLeaf = typeof v === "number" || typeof v === "boolean";
+    if (!isLeaf && !Array.isArray(v)) {
+      throw new DTypeError(
+        `Cannot make a tensor of ${
+          describe(v)
+        }: elements are numbers or booleans`,
+      );
+    }
     if (
       isLeaf !== (axis === shape.length) || !isLeaf && v.length !== shape[axis]
     ) {
@@ -104,6 +124,7 @@ export function full(
 ): Tensor {
   checkShape(shape, "fill shape");
   const dtype = options.dtype ?? "f32";
+  checkDType(dtype);
   return evaluate(() => traced(fill({ shape: [...shape], dtype }, value)));
 }
 
@@ -124,6 +145,7 @@ export function iota(
 ): Tensor {
   checkShape(shape, "make iota of shape");
   const dtype = options.dtype ?? "i32";
+  checkDType(dtype);
   const axis = normalizeAxis(
     options.axis ?? 0,
     { shape, dtype },
@@ -142,11 +164,17 @@ export function arange(
 ): Tensor {
   const { start = 0, step = 1, dtype = "f32" } = options;
   const size = Math.max(0, Math.ceil((stop - start) / step));
+  if (!Number.isFinite(size)) {
+    throw new ShapeError(
+      `Cannot make a range from ${start} to ${stop} by steps of ${step}: its length would be ${size}`,
+    );
+  }
   return evaluate(() => add(mul(iota([size], { dtype }), step), start));
 }
 
 /** `count` numbers from start to stop, both included, at equal distances. */
 export function linspace(start: number, stop: number, count: number): Tensor {
+  checkShape([count], "make linspace of shape");
   return evaluate(() => {
     const i = iota([count], { dtype: "f32" });
     const step = count > 1 ? (stop - start) / (count - 1) : 0;
@@ -158,6 +186,7 @@ export function linspace(start: number, stop: number, count: number): Tensor {
 
 /** The identity matrix. */
 export function eye(size: number, options: DTypeOptions = {}): Tensor {
+  checkShape([size, size], "make eye of shape");
   return evaluate(() => {
     const row = iota([size, size]), column = iota([size, size], { axis: 1 });
     const dtype = options.dtype ?? "f32";

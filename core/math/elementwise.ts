@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { DType } from "../dtype.ts";
+import { checkDType, type DType } from "../dtype.ts";
 import { DTypeError } from "../errors.ts";
 import type { ElementwiseName, None, Params } from "../node.ts";
 import { format } from "../shape.ts";
@@ -122,6 +122,7 @@ export function stopGradient(x: Tensor): Tensor {
  * integers of the other kind keep their bits; to bool it is x ≠ 0.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
+  checkDType(dtype);
   return apply("cast", [x], { dtype });
 }
 

@@ -11,7 +11,13 @@
 import { ShapeError } from "../errors.ts";
 import { bind } from "../ops.ts";
 import { expectDType } from "../rules.ts";
-import { format, normalizeAxis, sizeOf, stridesOf } from "../shape.ts";
+import {
+  checkShape,
+  format,
+  normalizeAxis,
+  sizeOf,
+  stridesOf,
+} from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import type { AxisOptions, Index, Range } from "../tensor_methods.ts";
 import { apply, evaluate, traced } from "../trace.ts";
@@ -165,6 +171,7 @@ function takeTogether(x: Tensor, indices: Tensor[], axes: number[]): Tensor {
 
 /** One-hot vectors of i32 ids along a new last axis, f32. */
 export function oneHot(ids: Tensor, classes: number): Tensor {
+  checkShape([classes], "take oneHot of");
   return evaluate(() => {
     const shape = [...ids.shape, classes];
     const axis = ids.shape.length;

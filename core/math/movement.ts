@@ -36,6 +36,13 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const at = shape.indexOf(-1);
   let full = shape;
   if (at >= 0) {
+    if (at !== shape.lastIndexOf(-1)) {
+      throw new ShapeError(
+        `Cannot reshape ${format(x)} to [${
+          shape.join(", ")
+        }]: only one size may be -1`,
+      );
+    }
     const rest = sizeOf(shape.filter((_, i) => i !== at));
     if (rest === 0) {
       throw new ShapeError(

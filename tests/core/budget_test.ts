@@ -139,6 +139,25 @@ Deno.test("a tensor beyond what a buffer may have is named (wasm)", async () => 
   );
 });
 
+Deno.test({
+  name:
+    "a result beyond what a buffer may have leaves the device alive (webgpu)",
+  ignore: !hasWebGpu,
+  fn: async () => {
+    using _ = await init({ backend: "webgpu" });
+    using x = ones([1]);
+    const { message } = assertThrows(
+      () => x.expand([1e6, 1e6]).add(1),
+      DeviceError,
+    );
+    const start =
+      "Cannot allocate f32[1000000, 1000000]: it takes 3725.3 GiB, and a buffer has at most ";
+    assert(message.startsWith(start), message);
+    // A shader that counts beyond u32 would have been rejected, and have closed the device.
+    assertEquals(await x.add(1).item(), 2);
+  },
+});
+
 Deno.test("a budget that holds nothing is refused", async () => {
   for (const bytes of [0, -1, NaN, 1000]) {
     const error = await init({ backend: "wasm", memory: bytes })

@@ -93,6 +93,10 @@ throws(
 
 throws("values that make no tensor are named with what is wrong", ShapeError, [
   [
+    () => zeros(3 as never),
+    "Cannot fill shape the number 3: a shape is an array of sizes",
+  ],
+  [
     () => tensor([[1, 2], [3]]),
     "Cannot make a tensor of a ragged array: at depth 1 a length is 1, and the first has shape [2, 2]",
   ],
@@ -104,10 +108,82 @@ throws("values that make no tensor are named with what is wrong", ShapeError, [
     () => tensor([1, 2, 3], { shape: [2, 2] }),
     "Cannot make a tensor of shape [2, 2] from 3 elements: it takes 4",
   ],
+  [
+    () => cotan.arange(4, { step: 0 }),
+    "Cannot make a range from 0 to 4 by steps of 0: its length would be Infinity",
+  ],
+  [
+    () => cotan.linspace(0, 1, -1),
+    "Cannot make linspace of shape [-1]: -1 is not a size",
+  ],
+  [
+    () => cotan.eye(-1),
+    "Cannot make eye of shape [-1, -1]: -1 is not a size",
+  ],
+  [
+    () => i32(2).oneHot(-1),
+    "Cannot take oneHot of [-1]: -1 is not a size",
+  ],
   [() => zeros([2, -1]), "Cannot fill shape [2, -1]: -1 is not a size"],
   [
     () => cotan.random.uniform(cotan.random.key(0), [1.5]),
     "Cannot draw random numbers of shape [1.5]: 1.5 is not a size",
+  ],
+]);
+
+throws("values and dtypes that no tensor has are named", DTypeError, [
+  ...([
+    [null, "null"],
+    ["abc", "the string abc"],
+    [[1, undefined], "undefined"],
+    [[1n], "the bigint 1"],
+  ] as const).map(([value, found]) =>
+    [
+      () => tensor(value as never),
+      `Cannot make a tensor of ${found}: elements are numbers or booleans`,
+    ] as const
+  ),
+  ...[
+    () => tensor([1], { dtype: "f16" as never }),
+    () => zeros([1], { dtype: "f16" as never }),
+    () => cotan.iota([1], { dtype: "f16" as never }),
+    () => f32(1).cast("f16" as never),
+  ].map((call) =>
+    [
+      call,
+      "Cannot make a tensor of dtype f16: there are f32, i32, u32 and bool",
+    ] as const
+  ),
+]);
+
+throws("what is no tensor is named where one is expected", TypeError, [
+  [
+    () => cotan.exp(3 as never),
+    "Cannot use the number 3 here: a tensor is expected",
+  ],
+  [
+    () => cotan.random.uniform(0 as never, [2]),
+    "Cannot use the number 0 here: a tensor is expected",
+  ],
+  [
+    () => f32(2).add([1, 2] as never),
+    "Cannot add f32[2] and an Array: operands are tensors and numbers; use tensor()",
+  ],
+  [
+    () => f32(2).mul(undefined as never),
+    "Cannot mul f32[2] and undefined: operands are tensors and numbers; use tensor()",
+  ],
+  [
+    () => f32(2).lt("1" as never),
+    "Cannot lt f32[2] and the string 1: operands are tensors and numbers; use tensor()",
+  ],
+  [
+    () => cotan.where(bool(2), f32(2), null as never),
+    "Cannot where f32[2] and null: operands are tensors and numbers; use tensor()",
+  ],
+  [
+    () => f32(2, 2).matmul(2 as never),
+    "Cannot matmul f32[2, 2] by the number 2: both must be f32; use cast",
   ],
 ]);
 

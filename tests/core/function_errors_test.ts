@@ -6,19 +6,24 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import {
+  checkpoint,
+  customVjp,
   DTypeError,
   grad,
   hvp,
+  jacobian,
   jit,
   jvp,
   memory,
   ones,
+  scan,
   ShapeError,
   type Tensor,
   tensor,
   TreeError,
   valueAndGradAux,
   vjp,
+  vmap,
 } from "cotan";
 import { inFloat64 } from "../support/backends.ts";
 import { f32, i32, throws } from "../support/throws.ts";
@@ -32,6 +37,12 @@ const tree =
   "leaves are tensors, nodes are plain records and arrays, null is a hole";
 
 class Box {}
+
+/** A rule that gives what TypeScript would not take. */
+const rule = (forward: unknown, backward: unknown) => ({
+  fwd: () => forward,
+  bwd: () => backward,
+});
 
 throws("a loss that is no scalar is named", ShapeError, [
   ...([
@@ -95,6 +106,48 @@ throws("trees that do not fit are named", TreeError, [
     () => valueAndGradAux(returns(undefined) as never)(f32()),
     "Cannot differentiate a function that returns undefined: it must return { loss, aux }",
   ],
+  [
+    () => scan(returns(undefined) as never, f32(), null, { length: 2 }),
+    "Cannot scan with a step that returns undefined: it must return { carry, y }",
+  ],
+  [
+    () =>
+      scan((carry) => ({ carry, y: 3 as never }), f32(), null, { length: 2 }),
+    `Cannot use the number 3 in what a step returns: ${tree}`,
+  ],
+  [
+    () =>
+      scan((carry) => ({ carry: 3 as never, y: carry }), f32(), null, {
+        length: 2,
+      }),
+    `Cannot use the number 3 in what a step returns: ${tree}`,
+  ],
+  [
+    () => vmap(returns(3) as never)(f32(2)),
+    `Cannot use the number 3 in what a function returns: ${tree}`,
+  ],
+  [
+    () => checkpoint(returns(3) as never)(f32(2)),
+    `Cannot use the number 3 in what a function returns: ${tree}`,
+  ],
+  [
+    () => jacobian((x) => x)({ x: f32(2) } as never),
+    "Cannot differentiate by an Object: it must be one f32 tensor",
+  ],
+  [
+    () => grad(customVjp((x) => x, rule(f32(), null) as never))(f32()),
+    "Cannot take a Tensor from fwd: it must return { out, residuals }",
+  ],
+  [
+    () =>
+      grad(
+        customVjp(
+          (x) => x,
+          rule({ out: null, residuals: null }, f32()) as never,
+        ),
+      )(f32()),
+    "Cannot take a Tensor from bwd: it must return an array of cotangents",
+  ],
 ]);
 
 inFloat64("a result that is no tree is named with its place", () => {
@@ -130,6 +183,12 @@ inFloat64("an async function is told to await outside", async () => {
     [
       () => jvp(f, [ones([2])], [ones([2])]),
       `Cannot trace a function: ${async}`,
+    ],
+    [() => vmap(f)(ones([2])), `Cannot trace a function: ${async}`],
+    [() => checkpoint(f)(ones([2])), `Cannot trace a function: ${async}`],
+    [
+      () => scan(f as never, ones([2]), null, { length: 2 }),
+      `Cannot trace a step: ${async}`,
     ],
   ];
   for (const [call, text] of cases) {

@@ -242,6 +242,14 @@ eachBackend("powers of 1 and -0", async () => {
   });
 }, ["reference", "wasm"]);
 
+eachBackend("powers of infinities and to infinities", async () => {
+  const a = tensor([-inf, -inf, -inf, -inf, 1, 1, 1, 2, 0.5]);
+  const b = tensor([0.5, -0.5, 3, -2, inf, -inf, nan, -inf, -inf]);
+  await assertRows({
+    "np.power(a, b)": [a.pow(b), [inf, 0, -inf, 0, 1, 1, 1, 0, inf]],
+  });
+});
+
 eachBackend("movement of empty axes and axes of size 1", async () => {
   const x = tensor([[1, 2, 3], [4, 5, 6]]), e = cotan.zeros([2, 0, 3]);
   const one = cotan.ones([1, 2, 1]);

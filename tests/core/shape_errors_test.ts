@@ -137,6 +137,10 @@ throws("movements that do not fit are named with the numbers", ShapeError, [
     "Cannot reshape f32[2, 3] to [4]: 6 elements are not 4",
   ],
   [
+    () => f32(2, 3).reshape([-1, -1]),
+    "Cannot reshape f32[2, 3] to [-1, -1]: only one size may be -1",
+  ],
+  [
     () => f32(2, 3).reshape([4, -1]),
     "Cannot reshape f32[2, 3] to [4, -1]: 6 elements do not divide by 4",
   ],

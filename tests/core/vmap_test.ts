@@ -360,7 +360,7 @@ throws("arguments and results that cannot be batched are named", TreeError, [
   ],
   [
     () => vmap((x) => ({ a: [x, 3] }) as unknown as Tensor)(f32(2)),
-    "Cannot use the number 3 at a.1 in a tree: leaves are tensors, nodes are plain records and arrays, null is a hole",
+    "Cannot use the number 3 at a.1 in what a function returns: leaves are tensors, nodes are plain records and arrays, null is a hole",
   ],
 ]);
 
