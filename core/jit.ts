@@ -82,6 +82,12 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
 
   function versionFor(args: A): { version: Version; tensors: Tensor[] } {
     const runtime = currentRuntime();
+    for (const index of donate) {
+      if (index in args) continue;
+      throw new RangeError(
+        `Cannot donate argument ${index} of ${name}: it was called with ${args.length}`,
+      );
+    }
     const { tensors, structure } = flatten(args, name);
     const at = versions.findIndex((v) => sameStructure(v.structure, structure));
     const known = versions[at];

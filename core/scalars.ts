@@ -42,7 +42,8 @@ export const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
   mul: (a, b, _, dtype) => dtype === "f32" ? a * b : Math.imul(a, b),
   div: (a, b, _, dtype) =>
     dtype === "f32" ? a / b : b === 0 ? 0 : Math.trunc(a / b),
-  pow: (a, b) => a === 1 ? 1 : Math.pow(a, b),
+  // JavaScript has NaN where IEEE 754 has 1.
+  pow: (a, b) => a === 1 || a === -1 && Math.abs(b) === Infinity ? 1 : a ** b,
   maximum: (a, b) => Math.max(a, b),
   minimum: (a, b) => Math.min(a, b),
   eq: (a, b) => a === b ? 1 : 0,

@@ -48,7 +48,7 @@ export class Tensor implements Disposable {
 
   /** Not for users: tensors come from `tensor(...)` and operations. */
   constructor(shape: Shape, dtype: DType, state: State) {
-    this.shape = shape;
+    this.shape = Object.freeze([...shape]);
     this.dtype = dtype;
     this.#state = state;
     if (state.kind !== "stored") return;
@@ -104,6 +104,14 @@ export class Tensor implements Disposable {
   /** The type: `f32[2, 3]`. */
   toString(): string {
     return format(this);
+  }
+
+  /** The type as text. As a number it throws: `x > 0` would be false whatever x is. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint === "string") return format(this);
+    throw new TypeError(
+      `Cannot take ${this} for a number: its value is not known here; use gt, add or where, or await item()`,
+    );
   }
 
   /** The type, for the console. */

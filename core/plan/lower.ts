@@ -78,7 +78,7 @@ function lowerGraph(
 }
 
 function newValue({ values }: Program, { shape, dtype }: Type): number {
-  return values.push({ size: sizeOf(shape), dtype }) - 1;
+  return values.push({ shape, dtype, size: sizeOf(shape) }) - 1;
 }
 
 /** Appends a kernel; its loops are those of the space it came from unless `axes` tells otherwise. */

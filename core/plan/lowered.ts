@@ -6,15 +6,13 @@
  * @module
  */
 
-import type { DType } from "../dtype.ts";
+import type { Type } from "../shape.ts";
 import type { Loop, SimpleKernel } from "./kernel.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
-export interface Value {
+export interface Value extends Type {
   /** Number of elements. */
   readonly size: number;
-  /** Element type. */
-  readonly dtype: DType;
 }
 
 /** A graph as kernels, whose buffers are numbers of values. The inputs are the first values. */

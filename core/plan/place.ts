@@ -7,7 +7,7 @@
  */
 
 import type { Limits } from "../backend.ts";
-import { DeviceError } from "../errors.ts";
+import { checkBuffer } from "../budget.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
 import type {
@@ -94,9 +94,8 @@ export function place(
         const over = inPlace.find((x) =>
           places[x]?.kind === "arena" && !inherited.has(x)
         );
-        const bytes = values[id]!.size * 4;
         places[id] = over === undefined
-          ? arena.take(bytes)
+          ? arena.take(values[id]!)
           : arena.inherit(places[over] as Place & { kind: "arena" });
         if (over !== undefined) inherited.add(over);
       }
@@ -272,14 +271,11 @@ class Arena {
     this.#limits = limits;
   }
 
-  take(size: number): Place & { kind: "arena" } {
+  take(value: Value): Place & { kind: "arena" } {
     const { alignment, bytesPerBuffer } = this.#limits;
-    const bytes = Math.max(1, Math.ceil(size / alignment)) * alignment;
-    if (bytes > bytesPerBuffer) {
-      throw new DeviceError(
-        `Cannot place a tensor of ${size} bytes: the device takes ${bytesPerBuffer} bytes in one buffer`,
-      );
-    }
+    const bytes = Math.max(1, Math.ceil(4 * value.size / alignment)) *
+      alignment;
+    checkBuffer(value, 4 * value.size, bytesPerBuffer);
     let best: { page: number; hole: number } | null = null;
     this.#holes.forEach((holes, page) =>
       holes.forEach((h, hole) => {

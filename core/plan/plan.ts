@@ -94,7 +94,7 @@ function copyRepeats(
       return id;
     }
     const { size, dtype } = values[id]!;
-    const copy = values.push({ size, dtype }) - 1;
+    const copy = values.push(values[id]!) - 1;
     const view = { offset: 0, strides: [1] };
     const expr: Expr = { kind: "load", buffer: id, view, dtype };
     kernels.push({

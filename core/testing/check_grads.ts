@@ -97,6 +97,11 @@ export async function checkGrads<const A extends readonly Argument[]>(
       const rest = [...floats];
       const all = tensors.map((x) => x.dtype === "f32" ? rest.shift()! : x);
       const out = f(...tree.fromLeaves(trees, all) as Parameters<typeof f>);
+      if (out.dtype !== "f32") {
+        throw new DTypeError(
+          `Cannot check gradients of a function that returns ${out}: only f32 has a gradient`,
+        );
+      }
       return out.mul(noise(key, 0, out)).sum();
     };
     const slope: Loss = (floats) =>

@@ -274,7 +274,7 @@ inFloat64("a value beyond the buffers of a device is named", () => {
   );
   assertEquals(
     error.message,
-    "Cannot place a tensor of 40000 bytes: the device takes 1024 bytes in one buffer",
+    "Cannot allocate f32[100, 100]: it takes 39.1 KiB, and a buffer has at most 1 KiB",
   );
 });
 

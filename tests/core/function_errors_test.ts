@@ -251,3 +251,30 @@ inFloat64("what a function that fails has made is freed", () => {
   assertThrows(() => f(x), TreeError);
   assertEquals(memory().tensors, before + 1);
 });
+
+throws("a tensor is not taken for a number", TypeError, [
+  [
+    () => ones([2]) as unknown as number > 0,
+    "Cannot take f32[2] for a number: its value is not known here; use gt, add or where, or await item()",
+  ],
+  [
+    () => (ones([]) as unknown as number) + 1,
+    "Cannot take f32[] for a number: its value is not known here; use gt, add or where, or await item()",
+  ],
+]);
+
+inFloat64("the shape of a tensor cannot be changed", () => {
+  const shape = [2, 3];
+  const x = ones(shape);
+  assertThrows(() => (x.shape as number[])[0] = 9, TypeError);
+  shape[0] = 9;
+  assertEquals(x.shape, [2, 3]);
+});
+
+inFloat64("what is donated must be an argument", () => {
+  using f = jit((x: Tensor) => x.exp(), { donate: [1], name: "f" });
+  assertEquals(
+    assertThrows(() => f(ones([2])), RangeError).message,
+    "Cannot donate argument 1 of f: it was called with 1",
+  );
+});

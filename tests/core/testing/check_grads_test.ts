@@ -123,3 +123,14 @@ inFloat64(
     );
   },
 );
+
+Deno.test("gradients of integers are not checked", async () => {
+  const error = await assertRejects(
+    () => checkGrads((x) => x.cast("i32"), [[1, 2]]),
+    DTypeError,
+  );
+  assertEquals(
+    error.message,
+    "Cannot check gradients of a function that returns i32[2]: only f32 has a gradient",
+  );
+});
