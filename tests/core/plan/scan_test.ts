@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import {
+  concat,
   iota,
   jit,
   ones,
@@ -84,6 +85,12 @@ inFloat64(
       "matmul",
       counter,
     ]);
+    // Several kernels may store it.
+    const halves = inLoop((_, x) => {
+      const half = x.slice([[0, 2]]);
+      return concat([half.sin(), half.cos()]);
+    });
+    assertEquals(halves, ["map", "map", "map", counter]);
     // What a product reads cannot be where it stores.
     assertEquals(inLoop((h, x) => h.matmul(x)), [
       "map",
