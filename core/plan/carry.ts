@@ -33,10 +33,7 @@ export function storeInCarry(
   if (reads && !overwritable(kernel, next, values).includes(carry)) {
     return false;
   }
-  const later = kernels.slice(at + 1);
-  if (later.some((k) => readBy(k).has(carry) || writtenBy(k).includes(carry))) {
-    return false;
-  }
+  if (kernels.slice(at + 1).some((k) => readBy(k).has(carry))) return false;
   const buffer = (id: number): number => id === next ? carry : id;
   const rename = leafMapper((e) =>
     "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e

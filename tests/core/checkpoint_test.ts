@@ -216,6 +216,20 @@ inFloat64(
   },
 );
 
+inFloat64(
+  "each result of a checkpoint has its part in the gradient",
+  async () => {
+    const f = checkpoint((x: Tensor) => ({ a: x.square(), b: x.mul(3) }));
+    const slope = grad((x: Tensor) => f(x).a.add(f(x).b).sum());
+    assertEquals(await slope(tensor([1, 2])).toArray(), [5, 7]);
+    const both = grad((x: Tensor) => {
+      const { a, b } = f(x);
+      return a.mul(b).sum();
+    });
+    assertEquals(await both(tensor([1, 2])).toArray(), [9, 36]);
+  },
+);
+
 inFloat64("arguments and results of a checkpoint are trees", async () => {
   const f = checkpoint((
     p: { x: Tensor; hole: null; ids: Tensor },

@@ -160,6 +160,10 @@ throws("bwd gives a cotangent for each argument", TreeError, [
     "Cannot take 1 cotangents from bwd: one for each of 2 arguments is expected",
   ],
   [
+    giving([{ w: f32(2) }, null, null]),
+    "Cannot take 3 cotangents from bwd: one for each of 2 arguments is expected",
+  ],
+  [
     giving([f32(2), null]),
     "Cannot take a cotangent from bwd at 0: no argument has that leaf",
   ],

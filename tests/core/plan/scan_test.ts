@@ -103,9 +103,10 @@ inFloat64(
 
 inFloat64("what nobody reads of a loop is not computed", () => {
   using f = jit((x: Tensor) => {
+    const costly = x.matmul(x);
     const step = ({ a, b }: { a: Tensor; b: Tensor }, i: Tensor) => ({
       carry: { a: a.add(1), b: b.exp().matmul(b) },
-      y: { used: a, unused: b.sin().add(i.cast("f32")) },
+      y: { used: a, unused: b.sin().add(i.cast("f32")).add(costly) },
     });
     const { carry, ys } = scan(step, { a: x, b: x }, iota([5]));
     return [carry.a, ys.used];

@@ -7,6 +7,7 @@
 import { assertEquals } from "@std/assert";
 import { jit, scan, type Tensor, tensor } from "cotan";
 import { eachBackend } from "../../support/backends.ts";
+import { programOf } from "../../support/programs.ts";
 
 eachBackend(
   "what is returned is stored, also where a loop stands beside",
@@ -28,3 +29,16 @@ eachBackend(
     ]);
   },
 );
+
+Deno.test("loops one after another share memory", () => {
+  const bytes = (loops: number) =>
+    programOf((x) => {
+      for (let i = 0; i < loops; i++) {
+        const wide = x!.sin().matmul(x!);
+        const step = (c: Tensor) => ({ carry: wide.matmul(c), y: null });
+        x = scan(step, x!, null, { length: 3 }).carry;
+      }
+      return x!;
+    }, [[8, 8]]).arenaBytes;
+  assertEquals(bytes(6), bytes(3));
+});
