@@ -5,9 +5,9 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { full, grad, jit, random, type Tensor, tensor } from "cotan";
+import { grad, jit, random, type Tensor } from "cotan";
 import { assertClose } from "../../support/allclose.ts";
-import { eachBackend, inFloat64 } from "../../support/backends.ts";
+import { inFloat64 } from "../../support/backends.ts";
 
 inFloat64("transposed products of one shape stay apart", async () => {
   const [q, k, v, x] = random.split(random.key(0), 4)
@@ -49,13 +49,5 @@ inFloat64("what changes nothing costs no kernel", () => {
       .unsqueeze(0).max({ axis: 0 }).unsqueeze(0).sum({ axis: 0 })
       .stopGradient().neg().neg().exp()
   );
-  assertEquals(f.program(x).kernels.length, 1);
-});
-
-eachBackend("a sum of equal integers wraps around", async () => {
-  using f = jit((x: Tensor) =>
-    full([5], 2 ** 30, { dtype: "i32" }).sum().add(x)
-  );
-  const out = f(tensor([0], { dtype: "i32" }));
-  assertEquals(await out.toArray(), [2 ** 30]);
+  assertEquals(f.program(x).kernels.map(({ kind }) => kind), ["map"]);
 });
