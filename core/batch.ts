@@ -22,7 +22,7 @@ export function batchNodes(
   size: number,
 ): Node[] {
   for (const node of toposort(outputs)) {
-    if (batched.has(node) || !node.inputs.some((x) => batched.has(x))) continue;
+    if (!node.inputs.some((x) => batched.has(x))) continue;
     const inputs = node.inputs.map((x) => batched.get(x) ?? repeat(x, size));
     batched.set(node, bind(node.op, inputs, batchParams(node, size) as never));
   }
@@ -60,7 +60,6 @@ function batchPullback({ op, params }: Node, size: number): Pullback {
       return one;
     };
     const call = bind(op, out.inputs.map(example), params as never);
-    batched.set(call, out);
     const given = cts.map((ct) => ct && example(ct));
     const flowing = (params as Call).pullback(given, call, needed);
     return flowing.map((ct) => ct && batchNodes([ct], batched, size)[0]!);

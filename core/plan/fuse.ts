@@ -50,11 +50,9 @@ export function fuse(
   }));
   const kept = new Set(outputs);
   const sizes = values.map(({ size }) => size);
-  const readers = new Map<number, number>(),
-    writers = new Map<number, number>();
-  const count = (item: Item, by: number): void => {
-    for (const id of item.reads) readers.set(id, (readers.get(id) ?? 0) + by);
-    for (const id of item.writes) writers.set(id, (writers.get(id) ?? 0) + by);
+  const readers = new Map<number, number>();
+  const count = ({ reads }: Item, by: number): void => {
+    for (const id of reads) readers.set(id, (readers.get(id) ?? 0) + by);
   };
   for (const item of items) count(item, 1);
 
@@ -77,7 +75,6 @@ export function fuse(
   const tryMerge = (a: Item, b: Item, after: number): Item | null => {
     if (!a.nest || !b.nest) return null;
     const between = a.writes.filter((id) => b.reads.has(id));
-    if (between.some((id) => writers.get(id) !== 1)) return null;
     if (b.writes.some((id) => a.reads.has(id) || a.writes.includes(id))) {
       return null;
     }

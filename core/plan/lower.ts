@@ -52,9 +52,8 @@ export function lower(graph: Graph, buffersPerKernel: number): Lowered {
   };
   const inputs = graph.inputs.map((node) => newValue(program, node));
   const outputs = lowerGraph(program, graph, inputs);
-  const loops = program.loops.sort((a, b) =>
-    a.first - b.first || b.end - a.end
-  );
+  // An inner loop begins after its counter is set, so after the outer one.
+  const loops = program.loops.sort((a, b) => a.first - b.first);
   return { ...program, loops, outputs };
 }
 

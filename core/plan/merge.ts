@@ -12,7 +12,7 @@
 import { type Shape, sizeOf } from "../shape.ts";
 import { leafMapper, visitExpr } from "./expression.ts";
 import type { Expr, Output, View } from "./kernel.ts";
-import { isContiguous, reshapeView, sameOver } from "./view.ts";
+import { reshapeView, sameOver } from "./view.ts";
 import { type Level, loopsOf, type Nest } from "./nest.ts";
 
 /** Most outputs of a product: its epilogue runs while the sums are still in the cache. */
@@ -137,10 +137,9 @@ function* carriers(
       carry: (view) => reshapeView(view, map.shape, base.shape),
     };
   }
-  // The map goes through a buffer element by element, and the other kernel through the same in another order.
+  // The map may go through a buffer element by element, and the other kernel through the same in another order.
   for (const { level, store, load } of meetings(first, second)) {
-    const [own, via] = map === second ? [load, store] : [store, load];
-    if (!isContiguous(own, map.shape)) continue;
+    const via = map === second ? store : load;
     const extents = level === "row" ? base.shape : loops;
     yield { level, carry: (view) => reorder(view, map.shape, via, extents) };
   }
@@ -184,23 +183,17 @@ function exprsAt(nest: Nest): { expr: Expr; level: Level }[] {
   ];
 }
 
-/**
- * A view over `from`, whose points lie one after another in a buffer, as a view over loops that go through that buffer
- * by the view `via`; null unless these go through all of it.
- */
+/** A view over `from` as one over loops that take its points in the order in which the view `via` meets them. */
 function reorder(
   view: View,
   from: Shape,
   via: View,
   loops: Shape,
 ): View | null {
-  if (sizeOf(from) !== sizeOf(loops) || via.offset !== 0) return null;
+  if (sizeOf(from) !== sizeOf(loops)) return null;
   const order = loops.flatMap((d, i) => d === 1 ? [] : [i])
     .sort((i, j) => via.strides[j]! - via.strides[i]!);
-  const extents = order.map((i) => loops[i]!);
-  const sorted = { offset: 0, strides: order.map((i) => via.strides[i]!) };
-  if (!isContiguous(sorted, extents)) return null;
-  const moved = reshapeView(view, from, extents);
+  const moved = reshapeView(view, from, order.map((i) => loops[i]!));
   return moved && {
     offset: moved.offset,
     strides: loops.map((_, i) => moved.strides[order.indexOf(i)] ?? 0),

@@ -69,8 +69,8 @@ export function place(
   const taken = new Set(
     outputs.flatMap((o) => o.kind === "input" ? [o.index] : []),
   );
-  const isFree = (input: number, step: number): boolean =>
-    donated[input] === true && !taken.has(input) && lives[input]!.last <= step;
+  const isFree = (input: number): boolean =>
+    donated[input] === true && !taken.has(input);
 
   const arena = new Arena(limits);
   kernels.forEach((kernel, step) => {
@@ -85,7 +85,7 @@ export function place(
           ...inPlace,
           ...deadInputs(inputs, values, id, (x) => lives[x]!.last < step),
         ];
-        const input = candidates.find((x) => x < inputs && isFree(x, step));
+        const input = candidates.find((x) => x < inputs && isFree(x));
         if (input === undefined) continue;
         taken.add(input);
         places[id] = { kind: "input", index: input };

@@ -22,7 +22,6 @@ export function isContiguous(view: View, shape: Shape): boolean {
 
 /** Whether two views are equal at every point of a shape. */
 export function sameOver(a: View, b: View, shape: Shape): boolean {
-  if (sizeOf(shape) === 0) return true;
   return a.offset === b.offset &&
     shape.every((d, i) => d === 1 || a.strides[i] === b.strides[i]);
 }

@@ -13,6 +13,7 @@ import {
   jvp,
   type Program,
   random,
+  scan,
   softmax,
   type Tensor,
   tensor,
@@ -148,6 +149,41 @@ Deno.test("checkpoints are differentiated to the second order", () =>
     { order: 2 },
   ));
 
+eachBackend("checkpoints stand in checkpoints and in loops", async () => {
+  const f = (x: Tensor) => x.sin().mul(x);
+  const inner = checkpoint(f);
+  const outer = checkpoint((x: Tensor) => inner(x).add(inner(x.neg()).exp()));
+  const slope = (f: (x: Tensor) => Tensor) => {
+    const step = (x: Tensor) => ({ carry: f(x), y: f(x).sum() });
+    return valueAndGrad((x: Tensor) => {
+      const { carry, ys } = scan(step, f(x), null, { length: 3 });
+      return carry.sum().add(ys.sum());
+    });
+  };
+  using compiled = jit(slope(outer));
+  const x = tensor([0.3, -0.2]);
+  const actual = compiled(x);
+  const expected = slope((x) => f(x).add(f(x.neg()).exp()))(x);
+  await assertClose(actual.value, expected.value, { terms: 40 });
+  await assertClose(actual.grads, expected.grads, { terms: 40 });
+});
+
+eachBackend("loops stand in checkpoints", async () => {
+  const f = (w: Tensor, x: Tensor) =>
+    scan((h: Tensor) => ({ carry: h.mul(w).sin(), y: null }), x, null, {
+      length: 3,
+    }).carry;
+  const slope = (f: (w: Tensor, x: Tensor) => Tensor) =>
+    valueAndGrad(({ w, x }: { w: Tensor; x: Tensor }) =>
+      f(w, f(w, x)).square().sum()
+    );
+  using compiled = jit(slope(checkpoint(f)));
+  const at = { w: tensor([1.3, 0.7]), x: tensor([0.3, -0.2]) };
+  const actual = compiled(at), expected = slope(f)(at);
+  await assertClose(actual.grads.w, expected.grads.w, { terms: 40 });
+  await assertClose(actual.grads.x, expected.grads.x, { terms: 40 });
+});
+
 inFloat64(
   "checkpoints stand in tangents, batches, and their gradients",
   async () => {
@@ -177,6 +213,20 @@ inFloat64(
     for (const [i, actual] of of(g).entries()) {
       await assertClose(actual, expected[i]!, { ...exact, what: `case ${i}` });
     }
+  },
+);
+
+inFloat64(
+  "each result of a checkpoint has its part in the gradient",
+  async () => {
+    const f = checkpoint((x: Tensor) => ({ a: x.square(), b: x.mul(3) }));
+    const slope = grad((x: Tensor) => f(x).a.add(f(x).b).sum());
+    assertEquals(await slope(tensor([1, 2])).toArray(), [5, 7]);
+    const both = grad((x: Tensor) => {
+      const { a, b } = f(x);
+      return a.mul(b).sum();
+    });
+    assertEquals(await both(tensor([1, 2])).toArray(), [9, 36]);
   },
 );
 

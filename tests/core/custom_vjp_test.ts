@@ -160,6 +160,10 @@ throws("bwd gives a cotangent for each argument", TreeError, [
     "Cannot take 1 cotangents from bwd: one for each of 2 arguments is expected",
   ],
   [
+    giving([{ w: f32(2) }, null, null]),
+    "Cannot take 3 cotangents from bwd: one for each of 2 arguments is expected",
+  ],
+  [
     giving([f32(2), null]),
     "Cannot take a cotangent from bwd at 0: no argument has that leaf",
   ],
@@ -175,3 +179,13 @@ throws("cotangents have the types of the arguments", DTypeError, [
     "Cannot take i32[2] from bwd as cotangent of argument 1: it must be f32[2]",
   ],
 ]);
+
+inFloat64("the cotangent of a result that nobody uses is zero", async () => {
+  const both = (x: Tensor) => ({ a: x.mul(2), b: x.mul(3) });
+  const f = customVjp(both, {
+    fwd: (x: Tensor) => ({ out: both(x), residuals: null }),
+    bwd: (_, { a, b }) => [a.mul(2).add(b.mul(3))],
+  });
+  const slope = grad((x: Tensor) => f(x).a.sum());
+  assertEquals(await slope(tensor([1, 2])).toArray(), [2, 2]);
+});

@@ -14,6 +14,7 @@ import {
   jvp,
   type Tensor,
   tensor,
+  TreeError,
   vjp,
 } from "cotan";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
@@ -74,6 +75,29 @@ inFloat64("a tangent must have the type of its primal", () => {
     DTypeError,
     "Cannot take f32[1] as tangent at 0: it must be f32[2]",
   );
+});
+
+inFloat64("a primal that is closed over is a constant", async () => {
+  const { x, dx } = matrices();
+  const g = (y: Tensor) => y.mul(x);
+  await assertClose(jvp(g, [x], [dx]).tangent, x.mul(dx), exact);
+  await assertClose(vjp(g, x).pullback(dx)[0]!, x.mul(dx), exact);
+});
+
+inFloat64("there is one tangent for each primal", () => {
+  const x = tensor([1, 2]);
+  for (const count of [0, 2]) {
+    assertThrows(
+      () =>
+        jvp(
+          (x: Tensor) => x.exp(),
+          [x],
+          new Array<Tensor>(count).fill(x) as [Tensor],
+        ),
+      TreeError,
+      `Cannot take a tangent of ${count} leaves: 1 are expected`,
+    );
+  }
 });
 
 inFloat64("einsum differentiates", async () => {

@@ -351,3 +351,22 @@ throws("the steps of xs must agree", ShapeError, [
     "Cannot scan 1.5 steps: the number must be an integer from 0",
   ],
 ]);
+
+eachBackend("a carry may be what was there before the loop", async () => {
+  const run = (readsCarry: boolean) =>
+    jit((x: Tensor, w: Tensor) => {
+      const next = w.square();
+      const step = (c: Tensor) => ({
+        carry: next,
+        y: readsCarry ? c.add(1) : null,
+      });
+      return scan(step, x, null, { length: 3 });
+    });
+  using reading = run(true);
+  using other = run(false);
+  const at = () => [tensor([5, 6]), tensor([2, 3])] as const;
+  const { carry, ys } = reading(...at());
+  assertEquals(await carry.toArray(), [4, 9]);
+  assertEquals(await ys!.toArray(), [[6, 7], [5, 10], [5, 10]]);
+  assertEquals(await other(...at()).carry.toArray(), [4, 9]);
+});

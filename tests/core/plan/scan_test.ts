@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import {
+  concat,
   iota,
   jit,
   ones,
@@ -84,6 +85,12 @@ inFloat64(
       "matmul",
       counter,
     ]);
+    // Several kernels may store it.
+    const halves = inLoop((_, x) => {
+      const half = x.slice([[0, 2]]);
+      return concat([half.sin(), half.cos()]);
+    });
+    assertEquals(halves, ["map", "map", "map", counter]);
     // What a product reads cannot be where it stores.
     assertEquals(inLoop((h, x) => h.matmul(x)), [
       "map",
@@ -96,9 +103,10 @@ inFloat64(
 
 inFloat64("what nobody reads of a loop is not computed", () => {
   using f = jit((x: Tensor) => {
+    const costly = x.matmul(x);
     const step = ({ a, b }: { a: Tensor; b: Tensor }, i: Tensor) => ({
       carry: { a: a.add(1), b: b.exp().matmul(b) },
-      y: { used: a, unused: b.sin().add(i.cast("f32")) },
+      y: { used: a, unused: b.sin().add(i.cast("f32")).add(costly) },
     });
     const { carry, ys } = scan(step, { a: x, b: x }, iota([5]));
     return [carry.a, ys.used];
