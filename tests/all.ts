@@ -29,7 +29,7 @@ const entries = [
 async function deno(
   args: readonly string[],
   env: Record<string, string> = {},
-): Promise<{ ok: boolean; output: string }> {
+): Promise<{ ok: boolean; signal: Deno.Signal | null; output: string }> {
   console.log(`\n$ deno ${args.join(" ")}`);
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
@@ -54,7 +54,8 @@ async function deno(
     pass(child.stdout, Deno.stdout),
     pass(child.stderr, Deno.stderr),
   ]);
-  return { ok: (await child.status).success, output };
+  const { success, signal } = await child.status;
+  return { ok: success, signal, output };
 }
 
 /** A check that counts as one test. */
@@ -66,16 +67,19 @@ async function check(...args: string[]): Promise<Counts> {
 /** The test suite with the examples of the documentation. */
 async function suite(): Promise<Counts> {
   const args = ["test", "--allow-all", "--doc", "--parallel", "--quiet"];
-  const { ok, output } = await deno(args, { XDG_RUNTIME_DIR: "/tmp" });
+  const { ok, signal, output } = await deno(args, { XDG_RUNTIME_DIR: "/tmp" });
   const count = (name: string): number => {
     const found = [...output.matchAll(new RegExp(`(\\d+) ${name}`, "g"))];
     return Number(found.at(-1)?.[1] ?? 0);
   };
   const failed = count("failed");
+  // Once in some twenty runs Mesa's software adapter aborts while the process exits, after the verdict on all tests.
+  const isDone = signal === "SIGABRT" && /^ok \| \d+ passed/m.test(output);
+  if (isDone) console.log("The process aborted as it exited: not counted.");
   return {
     passed: count("passed"),
     // A run that fails without a failed test: a leak, an uncaught error, a module that does not load.
-    failed: ok ? failed : Math.max(1, failed),
+    failed: ok || isDone ? failed : Math.max(1, failed),
     skipped: count("ignored"),
   };
 }
