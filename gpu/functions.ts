@@ -222,7 +222,9 @@ const functions = {
   let negative = select(size, -size, odd);
   let real = whole | (x < F(-3.4028234e38));
   let below = select(F(bitcast<f32>(word(0x7fc00000u))), negative, real);
-  return select(select(size, below, x < F(0.0)), F(1.0), y == F(0.0));
+  let known = select(size, below, x < F(0.0));
+  let minus = (x == F(0.0)) & ((bitcast<U>(x) >> U(31u)) != U(0u));
+  return select(select(known, -size, minus & odd), F(1.0), y == F(0.0));
 }`,
 
   to_i32: `fn to_i32_W(x: F) -> I {

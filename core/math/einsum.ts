@@ -23,7 +23,8 @@ interface Labelled {
 /**
  * Sum of products of tensors whose axes are named by letters: `ij,jk->ik` is a matrix product. Letters that are not in
  * the result are summed over; a letter twice in one operand takes its diagonal. Without `->` the result has the letters
- * that occur once, in alphabetical order.
+ * that occur once, in alphabetical order. `...` stands for the axes without a letter, counted from the last, and comes
+ * first in a result that is not given; they must be of one size in all operands.
  *
  * Operands are taken from left to right, each step as one batched matrix product. Throws `ShapeError` where the
  * equation and the shapes do not agree.
@@ -39,7 +40,7 @@ interface Labelled {
  * ```
  */
 export function einsum(equation: string, ...inputs: Tensor[]): Tensor {
-  const { operands, result } = parse(equation, inputs);
+  const { operands, result } = parse(spelled(equation, inputs), inputs);
   return evaluate(() => {
     const [first, ...rest] = inputs.map((x, i) => diagonal(x, operands[i]!));
     let out = first!;
@@ -50,6 +51,30 @@ export function einsum(equation: string, ...inputs: Tensor[]): Tensor {
     const { x, axes } = sumOut(out, result);
     return transpose(x, [...result].map((letter) => axes.indexOf(letter)));
   });
+}
+
+/** Letters of the axes that `...` stands for; nobody else's. */
+const UNNAMED = "αβγδεζηθ";
+
+/** An equation with letters for the axes that `...` stands for. */
+function spelled(equation: string, inputs: readonly Tensor[]): string {
+  const [left = "", right, ...more] = equation.replace(/\s/g, "").split("->");
+  const isUnnamed = left.includes("...") && (right ?? "...").includes("...");
+  if (!isUnnamed || more.length > 0) return equation;
+  const operands = left.split(",");
+  const counts = operands.map((axes, i) =>
+    axes.includes("...")
+      ? Math.max(0, (inputs[i]?.shape.length ?? 0) - (axes.length - 3))
+      : 0
+  );
+  const unnamed = UNNAMED.slice(0, Math.max(...counts));
+  const letters = operands.map((axes, i) =>
+    axes.replace("...", unnamed.slice(unnamed.length - counts[i]!))
+  );
+  const named = left.replaceAll(/[^A-Za-z]/g, "");
+  const once = [...named].filter((x) => named.split(x).length === 2).sort();
+  const result = right?.replace("...", unnamed) ?? unnamed + once.join("");
+  return `${letters.join(",")}->${result}`;
 }
 
 /** The letters of the operands and of the result; checked against the shapes. */
@@ -64,9 +89,9 @@ function parse(
   const [left = "", right, ...more] = equation.replace(/\s/g, "").split("->");
   const operands = left.split(",");
   if (
-    more.length > 0 || !/^[A-Za-z]*$/.test(operands.join("") + (right ?? ""))
+    more.length > 0 || !/^[A-Za-zα-θ]*$/.test(operands.join("") + (right ?? ""))
   ) {
-    fail("an equation has letters, commas and one arrow");
+    fail("an equation has letters, commas, ... and one arrow");
   }
   if (operands.length !== inputs.length) {
     fail(

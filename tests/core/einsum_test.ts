@@ -4,9 +4,9 @@
  * @module
  */
 
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { einsum, init, ShapeError, tensor, zeros } from "cotan";
+import { einsum, init, iota, ShapeError, tensor, zeros } from "cotan";
 import { assertClose } from "../support/allclose.ts";
 import { check } from "../support/runs.ts";
 
@@ -88,5 +88,25 @@ Deno.test("einsum says what does not agree", async () => {
   refuse("ij->k", "no operand has the axis k");
   refuse("ij->jj", "the result has j twice");
   refuse("ij,jk->ik", "it names 2 operands, and there are 1");
-  refuse("i...->i", "an equation has letters, commas and one arrow");
+  refuse("i...->i", "an equation has letters, commas, ... and one arrow");
+});
+
+Deno.test("axes without a letter go along, from the last", async () => {
+  using _ = await init({ backend: "reference", precision: "f64" });
+  const x = iota([2, 3, 4], { axis: 2, dtype: "f32" }).add(
+    iota([2, 3, 4], { axis: 0, dtype: "f32" }).mul(10),
+  );
+  const w = iota([4, 5], { axis: 1, dtype: "f32" }).add(1);
+  const product = await x.matmul(w).data();
+  for (const equation of ["...i,ij->...j", "...i,ij", "b...i,ij->b...j"]) {
+    const out = einsum(equation, x, w);
+    assertEquals(out.shape, [2, 3, 5]);
+    await assertClose(out, product);
+  }
+  await assertClose(
+    einsum("...i,...i->...", x, iota([3, 4], { axis: 0, dtype: "f32" })),
+    await x.mul(iota([3, 1], { axis: 0, dtype: "f32" })).sum({ axis: -1 })
+      .data(),
+  );
+  assertEquals(einsum("...ij->...ji", x).shape, [2, 4, 3]);
 });

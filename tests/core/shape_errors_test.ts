@@ -205,11 +205,11 @@ throws("movements that do not fit are named with the numbers", ShapeError, [
 throws("equations of einsum that make no sense are named", ShapeError, [
   [
     () => cotan.einsum("i->i->i", f32(2)),
-    'Cannot einsum "i->i->i" of f32[2]: an equation has letters, commas and one arrow',
+    'Cannot einsum "i->i->i" of f32[2]: an equation has letters, commas, ... and one arrow',
   ],
   [
-    () => cotan.einsum("i...", f32(2)),
-    'Cannot einsum "i..." of f32[2]: an equation has letters, commas and one arrow',
+    () => cotan.einsum("i..", f32(2)),
+    'Cannot einsum "i.." of f32[2]: an equation has letters, commas, ... and one arrow',
   ],
   [
     () => cotan.einsum("i,j->ij", f32(2)),
