@@ -6,8 +6,8 @@
  * @module
  */
 
-import { visitExpr } from "../plan/expression.ts";
-import type { Expr, Output, SimpleKernel, View } from "../plan/kernel.ts";
+import { exprKey, viewKey, visitExpr } from "../plan/expression.ts";
+import type { Expr, Output, SimpleKernel } from "../plan/kernel.ts";
 
 /** The structure of a kernel: its loops, expressions and views, and the numbers of its buffers. */
 export function kernelKey(kernel: SimpleKernel): string {
@@ -16,7 +16,7 @@ export function kernelKey(kernel: SimpleKernel): string {
   const seen = new Set<Expr>();
   const add = (expr: Expr): number => {
     visitExpr(expr, (e) => {
-      parts.push(exprKey(e, ids));
+      parts.push(exprKey(e, (operand) => ids.get(operand)!));
       ids.set(e, ids.size);
     }, seen);
     return ids.get(expr)!;
@@ -52,32 +52,4 @@ export function kernelKey(kernel: SimpleKernel): string {
   }
   addOutputs(kernel.outputs);
   return parts.join(";");
-}
-
-function exprKey(expr: Expr, ids: ReadonlyMap<Expr, number>): string {
-  const head = `${expr.kind} ${expr.dtype}`;
-  switch (expr.kind) {
-    case "load":
-      return `${head} ${expr.buffer} ${viewKey(expr.view)}`;
-    case "gather": {
-      const { buffer, index, stride, size, view } = expr;
-      return `${head} ${buffer} ${ids.get(index)} ${stride} ${size} ${
-        viewKey(view)
-      }`;
-    }
-    case "const":
-      return `${head} ${Object.is(expr.value, -0) ? "-0" : expr.value}`;
-    case "index":
-      return `${head} ${viewKey(expr.view)}`;
-    case "acc":
-      return `${head} ${expr.index}`;
-    case "cast":
-      return `${head} ${ids.get(expr.arg)}`;
-    case "call":
-      return `${head} ${expr.op} ${expr.args.map((arg) => ids.get(arg))}`;
-  }
-}
-
-function viewKey({ offset, strides }: View): string {
-  return `${offset}:${strides}`;
 }

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { leafMapper, mapKernel } from "./expression.ts";
-import type { Expr, SimpleKernel } from "./kernel.ts";
+import { bufferRenamer } from "./expression.ts";
+import type { SimpleKernel } from "./kernel.ts";
 import type { Value } from "./lowered.ts";
 import { overwritable, readBy, writtenBy } from "./place.ts";
 
@@ -34,13 +34,9 @@ export function storeInCarry(
     return false;
   }
   if (kernels.slice(at + 1).some((k) => readBy(k).has(carry))) return false;
-  const buffer = (id: number): number => id === next ? carry : id;
-  const rename = leafMapper((e) =>
-    "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
-  );
-  const expr = (e: Expr): Expr => rename(e)!;
+  const rename = bufferRenamer((id) => id === next ? carry : id);
   kernels.forEach((k, i) => {
-    if (i >= at) kernels[i] = mapKernel(k, { buffer, expr });
+    if (i >= at) kernels[i] = rename(k);
   });
   return true;
 }

@@ -26,6 +26,48 @@ export function visitExpr(
   visit(expr);
 }
 
+/** An expression with others for its operands. */
+export function withOperands(e: Expr, f: (e: Expr) => Expr): Expr {
+  switch (e.kind) {
+    case "call":
+      return { ...e, args: e.args.map(f) };
+    case "cast":
+      return { ...e, arg: f(e.arg) };
+    case "gather":
+      return { ...e, index: f(e.index) };
+    default:
+      return e;
+  }
+}
+
+/** A text that expressions share exactly when they are equal; operands go by their numbers. */
+export function exprKey(e: Expr, idOf: (operand: Expr) => number): string {
+  const head = `${e.kind} ${e.dtype}`;
+  switch (e.kind) {
+    case "load":
+      return `${head} ${e.buffer} ${viewKey(e.view)}`;
+    case "gather":
+      return `${head} ${e.buffer} ${idOf(e.index)} ${e.stride} ${e.size} ${
+        viewKey(e.view)
+      }`;
+    case "const":
+      return `${head} ${Object.is(e.value, -0) ? "-0" : e.value}`;
+    case "index":
+      return `${head} ${viewKey(e.view)}`;
+    case "acc":
+      return `${head} ${e.index}`;
+    case "cast":
+      return `${head} ${idOf(e.arg)}`;
+    case "call":
+      return `${head} ${e.op} ${e.args.map(idOf)}`;
+  }
+}
+
+/** A text that views share exactly when they are equal. */
+export function viewKey({ offset, strides }: View): string {
+  return `${offset}:${strides}`;
+}
+
 /** A function that rewrites the leaves of expressions and keeps what is shared shared; null where `leaf` gives null. */
 export function leafMapper(
   leaf: (expr: Expr) => Expr | null,
@@ -175,4 +217,14 @@ export function mapKernel(
         outputs: mapOutputs(kernel.outputs),
       };
   }
+}
+
+/** A function that gives kernels other numbers for their buffers; what their expressions share stays shared. */
+export function bufferRenamer(
+  buffer: (id: number) => number,
+): <K extends SimpleKernel>(kernel: K) => K {
+  const rename = leafMapper((e) =>
+    "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
+  );
+  return (kernel) => mapKernel(kernel, { buffer, expr: (e) => rename(e)! });
 }

@@ -10,7 +10,7 @@ import type { Graph, Limits } from "../backend.ts";
 import type { Node } from "../node.ts";
 import { coalesce } from "./coalesce.ts";
 import { fuse } from "./fuse.ts";
-import { leafMapper, mapKernel } from "./expression.ts";
+import { bufferRenamer } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, Step } from "./kernel.ts";
 import { launch } from "./launch.ts";
 import { lower } from "./lower.ts";
@@ -135,11 +135,8 @@ function bindBuffers(
 }
 
 function renumber(kernel: Kernel, buffer: (id: number) => number): Kernel {
-  const rename = leafMapper((e) =>
-    "buffer" in e ? { ...e, buffer: buffer(e.buffer) } : e
-  );
-  const expr = (e: Expr): Expr => rename(e)!;
-  if (kernel.kind !== "group") return mapKernel(kernel, { buffer, expr });
-  const parts = kernel.parts.map((part) => mapKernel(part, { buffer, expr }));
-  return { ...kernel, parts };
+  const rename = bufferRenamer(buffer);
+  return kernel.kind === "group"
+    ? { ...kernel, parts: kernel.parts.map(rename) }
+    : rename(kernel);
 }

@@ -7,9 +7,15 @@
  */
 
 import { WORK } from "./cost.ts";
-import { exprsOf, mapKernel, visitExpr } from "./expression.ts";
+import {
+  exprKey,
+  exprsOf,
+  mapKernel,
+  visitExpr,
+  withOperands,
+} from "./expression.ts";
 import { readBy } from "./place.ts";
-import type { Expr, Pass, ReduceKernel, SimpleKernel, View } from "./kernel.ts";
+import type { Expr, Pass, ReduceKernel, SimpleKernel } from "./kernel.ts";
 
 /** Work from which on a value is rather stored and loaded than computed again: that of an exponential. */
 const COSTLY = 8;
@@ -31,7 +37,7 @@ function unifier(): (expr: Expr) => Expr {
     let own = done.get(e);
     if (!own) {
       const moved = withOperands(e, unify);
-      const key = keyOf(moved, (operand) => ids.get(operand)!);
+      const key = exprKey(moved, (operand) => ids.get(operand)!);
       own = known.get(key) ?? moved;
       known.set(key, own);
       if (!ids.has(own)) ids.set(own, ids.size);
@@ -42,42 +48,6 @@ function unifier(): (expr: Expr) => Expr {
   return unify;
 }
 
-function withOperands(e: Expr, f: (e: Expr) => Expr): Expr {
-  switch (e.kind) {
-    case "call":
-      return { ...e, args: e.args.map(f) };
-    case "cast":
-      return { ...e, arg: f(e.arg) };
-    case "gather":
-      return { ...e, index: f(e.index) };
-    default:
-      return e;
-  }
-}
-
-function keyOf(e: Expr, idOf: (e: Expr) => number): string {
-  const at = ({ offset, strides }: View): string => `${offset}:${strides}`;
-  const head = `${e.kind} ${e.dtype}`;
-  switch (e.kind) {
-    case "load":
-      return `${head} ${e.buffer} ${at(e.view)}`;
-    case "gather":
-      return `${head} ${e.buffer} ${idOf(e.index)} ${e.stride} ${e.size} ${
-        at(e.view)
-      }`;
-    case "const":
-      return `${head} ${Object.is(e.value, -0) ? "-0" : e.value}`;
-    case "index":
-      return `${head} ${at(e.view)}`;
-    case "acc":
-      return `${head} ${e.index}`;
-    case "cast":
-      return `${head} ${idOf(e.arg)}`;
-    case "call":
-      return `${head} ${e.op} ${e.args.map(idOf)}`;
-  }
-}
-
 /**
  * Stores what two passes compute where the later one stores a result of it: softmax keeps its exponentials in the
  * place of the quotients to come.
@@ -86,7 +56,8 @@ function keep(kernel: ReduceKernel): ReduceKernel {
   const read = readBy(kernel);
   let { passes } = kernel;
   for (const [late, { outputs }] of kernel.passes.entries()) {
-    for (const { buffer, view, expr } of outputs) {
+    for (const [i, { buffer, view }] of outputs.entries()) {
+      const { expr } = passes[late]!.outputs[i]!;
       const found = read.has(buffer) || expr.dtype !== "f32"
         ? null
         : costlyBefore(passes, late, expr);
