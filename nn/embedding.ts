@@ -15,14 +15,14 @@ import {
   ShapeError,
   type Tensor,
 } from "../core/mod.ts";
-import type { Lora } from "./linear.ts";
+import { adapted, type Adapters, type Lora } from "./adapter.ts";
 
 /** A table of vectors. */
-export type Embedding = {
+export type Embedding<A extends Adapters = Lora> = {
   /** [V, C]. */
   readonly weight: Tensor;
   /** Adapter of the table: a is [R, V], b is [C, R]; none when absent. */
-  readonly lora?: Lora;
+  readonly lora?: A;
 };
 
 /**
@@ -41,7 +41,7 @@ export type Embedding = {
  * assertEquals(await embedding(table, ids).toArray(), [[3, 4], [1, 2], [3, 4]]);
  * ```
  */
-export function embedding(p: Embedding, ids: Tensor): Tensor {
+export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
   const { weight, lora } = p;
   if (weight.shape.length !== 2) {
     throw new ShapeError(
@@ -53,12 +53,7 @@ export function embedding(p: Embedding, ids: Tensor): Tensor {
       `Cannot embed ${format(ids)}: ids are i32; use cast`,
     );
   }
-  return scope(() => {
-    const rows = weight.take(ids);
-    if (!lora) return rows;
-    const { a, b, scale } = lora;
-    return rows.add(
-      a.transpose().take(ids).matmul(b.transpose()).mul(scale),
-    );
-  });
+  return scope(() =>
+    adapted(weight.take(ids), lora, (a) => a.transpose().take(ids))
+  );
 }

@@ -18,7 +18,12 @@ import {
   type Tree,
   tree,
 } from "../core/mod.ts";
-import type { Cache, Model } from "./models/mod.ts";
+import {
+  type Cache,
+  type CausalModel,
+  isCausal,
+  type Model,
+} from "./models/mod.ts";
 import {
   checkSampling,
   chooseToken,
@@ -51,7 +56,7 @@ const CAPACITY_STEP = 64;
  *
  * The same key gives the same tokens. Everything made on the device is freed when the generator ends, also where its
  * consumer leaves early. Throws `RangeError` for options or ids out of range, and `ShapeError` where prompt and new
- * tokens together exceed max_position_embeddings.
+ * tokens together exceed max_position_embeddings, and `TypeError` for a model that is not causal.
  *
  * @example
  * ```ts
@@ -78,12 +83,19 @@ export function generate<P extends Tree>(
   options: GenerateOptions,
 ): AsyncGenerator<number, void, undefined> {
   const prompt = Array.from(ids);
+  if (!isCausal(model)) {
+    throw new TypeError(
+      `Cannot generate with a ${
+        model.config.model_type ?? "model"
+      } that is no causal language model: it has no step`,
+    );
+  }
   check(model, prompt, options);
   return run(model, params, prompt, options);
 }
 
 async function* run<P extends Tree>(
-  model: Model<P>,
+  model: CausalModel<P>,
   params: P,
   prompt: readonly number[],
   options: GenerateOptions,
@@ -122,7 +134,7 @@ interface Session extends Disposable {
 
 /** Compiles a model's step, and keeps the cache that it is given over and over. */
 function open<P extends Tree>(
-  model: Model<P>,
+  model: CausalModel<P>,
   params: P,
   capacity: number,
   key: Tensor | null,

@@ -7,12 +7,14 @@
  * @module
  */
 
+export type { Adapters, Lora, SlicedLora } from "./adapter.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
+export { type Conv1D, conv1D } from "./conv1d.ts";
 export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
 export { dropout, type DropoutOptions } from "./dropout.ts";
 export { type Embedding, embedding } from "./embedding.ts";
 export { generate, type GenerateOptions } from "./generate.ts";
-export { type Linear, linear, type Lora } from "./linear.ts";
+export { type Linear, linear } from "./linear.ts";
 export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
 export { rope, type RopeOptions } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";

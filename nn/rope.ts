@@ -16,12 +16,13 @@ import {
   type Tensor,
   type TensorLike,
 } from "../core/mod.ts";
+import { positions } from "./positions.ts";
 
 /** Options of `rope`. */
 export interface RopeOptions {
   /** Wavelengths grow from 2π to 2π · base; 10000. */
   readonly base?: number;
-  /** Position of the first token, a number or a scalar tensor, which may be traced; 0. */
+  /** Position of the first token: a number, a scalar tensor, or [B], one for each row; may be traced; 0. */
   readonly position?: TensorLike;
 }
 
@@ -55,13 +56,11 @@ export function rope(x: Tensor, options: RopeOptions = {}): Tensor {
   }
   const time = x.shape.at(-2)!, half = size / 2;
   return scope(() => {
-    const offset = typeof position === "number"
-      ? position
-      : position.cast("f32").reshape([]);
-    const at = iota([time, 1, 1], { dtype: "f32" }).add(offset);
+    const at = positions(position, time).cast("f32"); // [T] or [B, T]
     const rate = iota([half], { dtype: "f32" })
       .mul(-Math.log(base) / half).exp();
-    const angle = at.mul(rate); // [T, 1, D/2]
+    const angle = at.reshape([...at.shape.slice(0, -1), 1, time, 1, 1])
+      .mul(rate); // [1, T, 1, D/2] or [B, 1, T, 1, D/2]
     // (u, v) becomes (u cos - v sin, v cos + u sin): both halves at once, with the sine negative in the first.
     const sign = iota([2, 1], { dtype: "f32" }).mul(2).sub(1);
     const halves = x.reshape([...x.shape.slice(0, -1), 2, half]);

@@ -39,7 +39,7 @@ export function emptyCache(layers: number, shape: Shape): Cache {
 }
 
 /**
- * A cache tensor [B, K, S, D] with `fresh` [B, K, T, D] from a position on; what would fall behind the end is dropped.
+ * A cache tensor [B, K, S, D] with `fresh` [B, K, T, D] from a position on, one for all rows or i32 [B]; what would fall behind the end is dropped.
  *
  * Each slot chooses between what it holds and what is new, so the write is elementwise: the program is the same for all
  * positions, and a donated cache is written in place.
@@ -58,10 +58,17 @@ export function writeCache(
   return scope(() => {
     const offset = typeof position === "number"
       ? position
-      : position.cast("i32").reshape([]);
-    const from = iota([capacity]).sub(offset); // position in `fresh` of each slot
-    const isNew = from.ge(0).and(from.lt(time)).unsqueeze(-1); // [S, 1]
-    const spread = time === 1 ? fresh : fresh.take(from, { axis: 2 });
+      : position.cast("i32").unsqueeze(-1);
+    // The place in `fresh` of each slot: [S, 1] or [B, 1, S, 1].
+    const place = iota([capacity]).sub(offset);
+    const rows = place.shape.slice(0, -1);
+    const from = place.reshape([...rows, ...rows.map(() => 1), capacity, 1]);
+    const isNew = from.ge(0).and(from.lt(time));
+    const spread = time === 1
+      ? fresh
+      : rows.length === 0
+      ? fresh.take(place, { axis: 2 })
+      : fresh.gather(from.expand(held.shape), { axis: 2 });
     return where(isNew, spread, held);
   });
 }

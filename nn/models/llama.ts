@@ -8,15 +8,7 @@
  * @module
  */
 
-import {
-  DTypeError,
-  format,
-  scope,
-  ShapeError,
-  type Tensor,
-  type TensorLike,
-  TreeError,
-} from "../../core/mod.ts";
+import { scope, ShapeError, type Tensor, TreeError } from "../../core/mod.ts";
 import { attention } from "../attention.ts";
 import { embedding } from "../embedding.ts";
 import { linear } from "../linear.ts";
@@ -33,7 +25,9 @@ import {
   type FullLlamaConfig,
   type LlamaConfig,
 } from "./llama_config.ts";
-import type { ApplyOptions, Model } from "./model.ts";
+import { joinHeads, splitHeads } from "./heads.ts";
+import { checkIds } from "./inputs.ts";
+import type { ApplyOptions, CausalModel } from "./model.ts";
 import {
   type LlamaLayer,
   type LlamaParams,
@@ -65,7 +59,7 @@ import { initialize, shapesOf } from "./parameters.ts";
  * assertEquals(model.apply(params, ids).shape, [1, 3, 10]);
  * ```
  */
-export function llama(config: LlamaConfig): Model<LlamaParams> {
+export function llama(config: LlamaConfig): CausalModel<LlamaParams> {
   const full = checkLlamaConfig(config);
   const table = llamaTable(full);
   const limit = full.max_position_embeddings;
@@ -192,37 +186,4 @@ function head(
   throw new TreeError(
     "Cannot compute logits: there is no lm_head.weight, and tie_word_embeddings is false",
   );
-}
-
-/** [B, T, n·D] to [B, n, T, D]. */
-function splitHeads(x: Tensor, heads: number): Tensor {
-  const [B, T, size] = x.shape as [number, number, number];
-  return x.reshape([B, T, heads, size / heads]).transpose([0, 2, 1, 3]);
-}
-
-/** [B, H, T, D] to [B, T, H·D]. */
-function joinHeads(x: Tensor): Tensor {
-  const [B, H, T, D] = x.shape as [number, number, number, number];
-  return x.transpose([0, 2, 1, 3]).reshape([B, T, H * D]);
-}
-
-function checkIds(ids: Tensor, position: TensorLike, limit: number): void {
-  if (ids.dtype !== "i32") {
-    throw new DTypeError(
-      `Cannot apply the model to ${format(ids)}: ids are i32; use cast`,
-    );
-  }
-  if (ids.shape.length !== 2) {
-    throw new ShapeError(
-      `Cannot apply the model to ${format(ids)}: ids are [batch, time]`,
-    );
-  }
-  const end = ids.shape[1]! + (typeof position === "number" ? position : 0);
-  if (end > limit) {
-    throw new ShapeError(
-      `Cannot apply the model to ${
-        format(ids)
-      }: ${end} positions exceed max_position_embeddings ${limit}`,
-    );
-  }
 }

@@ -12,7 +12,13 @@ import type { Embedding } from "../embedding.ts";
 import type { Linear } from "../linear.ts";
 import type { Norm } from "../norm.ts";
 import type { FullLlamaConfig } from "./llama_config.ts";
-import type { ParameterTable } from "./parameters.ts";
+import {
+  blocks,
+  dense,
+  gain,
+  type ParameterTable,
+  table,
+} from "./parameters.ts";
 
 /** Parameters of a block, under Hugging Face's names. */
 export type LlamaLayer = {
@@ -68,41 +74,24 @@ export function llamaTable(config: FullLlamaConfig): ParameterTable {
   } = config;
   const queries = config.num_attention_heads * config.head_dim;
   const keys = config.num_key_value_heads * config.head_dim;
-  const dense = (
-    path: string,
-    out: number,
-    into: number,
-    bias = false,
-  ): ParameterTable => ({
-    [`${path}.weight`]: { shape: [out, into], start: "normal" },
-    ...(bias &&
-      { [`${path}.bias`]: { shape: [out], start: "zeros" } as const }),
-  });
-  const gain = (path: string): ParameterTable => ({
-    [`${path}.weight`]: { shape: [C], start: "ones" },
-  });
   const layer = (i: number): ParameterTable => {
     const at = `model.layers.${i}`, attn = `${at}.self_attn`, mlp = `${at}.mlp`;
     return {
-      ...gain(`${at}.input_layernorm`),
+      ...gain(`${at}.input_layernorm`, C, false),
       ...dense(`${attn}.q_proj`, queries, C, attention_bias),
       ...dense(`${attn}.k_proj`, keys, C, attention_bias),
       ...dense(`${attn}.v_proj`, keys, C, attention_bias),
       ...dense(`${attn}.o_proj`, C, queries, attention_bias),
-      ...gain(`${at}.post_attention_layernorm`),
+      ...gain(`${at}.post_attention_layernorm`, C, false),
       ...dense(`${mlp}.gate_proj`, inner, C, mlp_bias),
       ...dense(`${mlp}.up_proj`, inner, C, mlp_bias),
       ...dense(`${mlp}.down_proj`, C, inner, mlp_bias),
     };
   };
-  const layers = Array.from(
-    { length: config.num_hidden_layers },
-    (_, i) => layer(i),
-  );
-  return Object.assign(
-    dense("model.embed_tokens", V, C),
-    ...layers,
-    gain("model.norm"),
-    config.tie_word_embeddings ? {} : dense("lm_head", V, C),
-  );
+  return {
+    ...table("model.embed_tokens", V, C),
+    ...blocks(config.num_hidden_layers, layer),
+    ...gain("model.norm", C, false),
+    ...(config.tie_word_embeddings ? {} : dense("lm_head", V, C, false)),
+  };
 }

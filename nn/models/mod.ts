@@ -17,12 +17,14 @@ export type { RawConfig } from "./config.ts";
 export { llama } from "./llama.ts";
 export type { LlamaConfig } from "./llama_config.ts";
 export type { LlamaLayer, LlamaParams } from "./llama_params.ts";
-export type {
-  ApplyOptions,
-  Model,
-  ModelConfig,
-  StepOptions,
-  StepResult,
+export {
+  type ApplyOptions,
+  type CausalModel,
+  isCausal,
+  type Model,
+  type ModelConfig,
+  type StepOptions,
+  type StepResult,
 } from "./model.ts";
 
 /** Models by the name that config.json gives in `architectures`. */

@@ -27,6 +27,51 @@ export type Parameter = {
 /** Parameters by path, in order. */
 export type ParameterTable = Readonly<Record<string, Parameter>>;
 
+/** A linear layer's parameters. */
+export function dense(
+  path: string,
+  out: number,
+  into: number,
+  bias: boolean,
+): ParameterTable {
+  return {
+    [`${path}.weight`]: { shape: [out, into], start: "normal" },
+    ...(bias && { [`${path}.bias`]: { shape: [out], start: "zeros" } }),
+  };
+}
+
+/** A table of `rows` vectors. */
+export function table(
+  path: string,
+  rows: number,
+  channels: number,
+): ParameterTable {
+  return { [`${path}.weight`]: { shape: [rows, channels], start: "normal" } };
+}
+
+/** A norm's gain, and its bias where it has one. */
+export function gain(
+  path: string,
+  channels: number,
+  bias: boolean,
+): ParameterTable {
+  return {
+    [`${path}.weight`]: { shape: [channels], start: "ones" },
+    ...(bias && { [`${path}.bias`]: { shape: [channels], start: "zeros" } }),
+  };
+}
+
+/** The parameters of `count` blocks one after another. */
+export function blocks(
+  count: number,
+  block: (i: number) => ParameterTable,
+): ParameterTable {
+  return Object.assign(
+    {},
+    ...Array.from({ length: count }, (_, i) => block(i)),
+  );
+}
+
 /** Shapes by path. */
 export function shapesOf(table: ParameterTable): Record<string, Shape> {
   return Object.fromEntries(

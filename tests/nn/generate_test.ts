@@ -188,3 +188,12 @@ Deno.test("wrong options are errors at the call", () => {
     "Cannot sample at temperature 1 without a key: pass random.key(seed), or temperature 0",
   );
 });
+
+Deno.test("a model that is not causal cannot generate", () => {
+  const { step: _step, cache: _cache, ...encoder } = model;
+  assertThrows(
+    () => generate(encoder, params, prompt, { maxNewTokens: 1 }),
+    TypeError,
+    "Cannot generate with a model that is no causal language model: it has no step",
+  );
+});

@@ -37,6 +37,19 @@ Deno.test("the position of the first token may be a number or a traced scalar", 
   await assertClose(turned(x, tensor(7)), expected);
 });
 
+Deno.test("each row of a batch may have a position of its own", async () => {
+  const x = varied([2, 3, T, D]);
+  const rows = tensor(Int32Array.of(7, 2));
+  const y = rope(x, { position: rows });
+  const [first, second] = [7, 2].map((at) => rotated(values(180), 10000, at));
+  await assertClose(y, [...first!.slice(0, 90), ...second!.slice(90)]);
+  assertThrows(
+    () => rope(x, { position: zeros([2, 3]) }),
+    ShapeError,
+    "Cannot take positions from f32[2, 3]: it must be a scalar, or [batch]",
+  );
+});
+
 Deno.test("rope keeps lengths, and its gradient rotates back", async () => {
   const x = varied([1, 1, T, D]), ct = varied([1, 1, T, D], 2);
   const back = grad((x) => rope(x, { position: 3 }).mul(ct).sum())(x);

@@ -121,6 +121,28 @@ Deno.test("steps with a cache give the logits of the whole, in any pieces", asyn
   }
 });
 
+Deno.test("rows of a batch may be at positions of their own", async () => {
+  const params = model.init(random.key(1));
+  // Row 0 holds three tokens when row 1 holds one; then both take two more.
+  let cache = model.cache(2, 7);
+  ({ cache } = model.step(params, ids(tokens.map((row) => row.slice(0, 3))), {
+    cache,
+    position: 0,
+  }));
+  const next = ids([tokens[0]!.slice(3, 5), tokens[1]!.slice(1, 3)]);
+  const position = tensor(Int32Array.of(3, 1));
+  const { logits } = model.step(params, next, { cache, position });
+  const whole = model.apply(params, ids(tokens));
+  await assertClose(
+    logits.slice([[0, 1]]),
+    await whole.slice([[0, 1], [3, 5]]).data(),
+  );
+  await assertClose(
+    logits.slice([[1, 2]]),
+    await whole.slice([[1, 2], [1, 3]]).data(),
+  );
+});
+
 Deno.test("one program serves a step at every position, and writes a donated cache in place", () => {
   const params = model.init(random.key(1)), token = ids([[1]]);
   using step = jit(

@@ -1,0 +1,55 @@
+/**
+ * GPT-2's linear layer, whose weight lies the other way round.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
+import { adapted, type Adapters, type Lora } from "./adapter.ts";
+
+/** A linear layer as GPT-2's checkpoints keep it. */
+export type Conv1D<A extends Adapters = Lora> = {
+  /** [in, out]. */
+  readonly weight: Tensor;
+  /** [out]; none when absent or null. */
+  readonly bias?: Tensor | null;
+  /** Adapters of the weight or of its slices; none when absent. */
+  readonly lora?: A;
+};
+
+/**
+ * `x W + bias`, plus what the node's adapters add: x is [..., in], the result [..., out].
+ *
+ * Adapters are those of `linear`: a is [R, in] and b [out, R], or b [out / n, R] in each of n slices.
+ * Throws `ShapeError` where the last axis of x is not `in`.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor } from "cotan";
+ * import { conv1D } from "cotan/nn";
+ *
+ * const layer = { weight: tensor([[1, 3, 5], [2, 4, 6]]), bias: tensor([0, 0, 1]) };
+ * assertEquals(await conv1D(layer, tensor([[1, 1]])).toArray(), [[3, 7, 12]]);
+ * ```
+ */
+export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
+  const { weight, bias, lora } = p;
+  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[0]) {
+    throw new ShapeError(
+      `Cannot apply a Conv1D layer of weight ${format(weight)} to ${
+        format(x)
+      }: the last axis must be ${weight.shape[0]}`,
+    );
+  }
+  return scope(() => {
+    const y = x.matmul(weight);
+    return adapted(
+      bias ? y.add(bias) : y,
+      lora,
+      (a) => x.matmul(a.transpose()),
+    );
+  });
+}
