@@ -14,85 +14,12 @@ import {
   applyUpdates,
   chain,
   clipByGlobalNorm,
-  globalNorm,
   type Optimizer,
   sgd,
 } from "cotan/nn";
-import { hasGolden, readGolden } from "../golden_optim.ts";
 import { assertClose, useOracle, varied } from "../support.ts";
 
 Deno.test.beforeAll(useOracle);
-
-/** What golden files say of an optimizer, as ours. */
-function build(name: string, o: Record<string, number | number[]>): Optimizer {
-  const learningRate = o.lr as number, weightDecay = o.weight_decay as number;
-  if (name.startsWith("sgd")) {
-    return sgd({
-      learningRate,
-      weightDecay,
-      momentum: o.momentum as number,
-      dampening: o.dampening as number,
-      nesterov: Boolean(o.nesterov),
-    });
-  }
-  const [b1, b2] = o.betas as [number, number];
-  return adamw({ learningRate, weightDecay, b1, b2, eps: o.eps as number });
-}
-
-Deno.test({
-  name: "sgd and adamw do what PyTorch's do, step by step",
-  ignore: !hasGolden,
-  async fn(t) {
-    const { settings, tensors } = await readGolden();
-    const at = (name: string, k: number): Tensor => {
-      const all = tensors.get(name)!;
-      return all.slice([[k, k + 1]]).squeeze(0);
-    };
-    // torch's Adam without L2 is AdamW without decay.
-    const names = Object.keys(settings.optimizers).filter((name) =>
-      /^(sgd|adamw|adam$)/.test(name)
-    );
-    assertEquals(names.length, 7);
-    for (const name of names) {
-      await t.step(name, async () => {
-        const optimizer = build(name, settings.optimizers[name]!);
-        let params = { p0: tensors.get("p0")!, p1: [tensors.get("p1")!] };
-        let state = optimizer.init(params);
-        for (let k = 0; k < settings.steps; k++) {
-          const grads = { p0: at("grads0", k), p1: [at("grads1", k)] };
-          const out = optimizer.update(grads, state, params);
-          state = out.state;
-          params = applyUpdates(params, out.updates);
-          const pairs = [["p0", params.p0], ["p1", params.p1[0]!]] as const;
-          for (const [leaf, value] of pairs) {
-            const expected = await at(`${name}.${leaf}`, k).data();
-            // The files hold float32: half a unit in the last place of 2 to 4.
-            await assertClose(value, expected, { within: 1.2e-7 });
-          }
-        }
-      });
-    }
-  },
-});
-
-Deno.test({
-  name: "clipByGlobalNorm does what PyTorch's clip_grad_norm_ does",
-  ignore: !hasGolden,
-  async fn() {
-    const { settings, tensors } = await readGolden();
-    const first = (name: string) => tensors.get(name)!.slice([[0, 1]]);
-    const grads = [first("grads0").squeeze(0), first("grads1").squeeze(0)];
-    for (const { id, max_norm, total_norm } of settings.clip_grad_norm) {
-      const norm = globalNorm(grads);
-      await assertClose(norm, [total_norm], { within: 1e-7 });
-      const { updates } = clipByGlobalNorm(max_norm).update(grads, null, grads);
-      for (const i of [0, 1]) {
-        const expected = await tensors.get(`${id}.g${i}`)!.data();
-        await assertClose(updates[i]!, expected, { within: 1e-7 });
-      }
-    }
-  },
-});
 
 Deno.test("the first steps of adamw are exact in float32 for b2 near 1", async () => {
   // With a constant gradient every bias-corrected moment is the gradient, so each step is the rate.
