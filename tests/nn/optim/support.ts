@@ -49,7 +49,7 @@ export function optimizersAt(
     "adafactor": adafactor({ ...decay, b1: 0.5 }),
     "muon": partitioned(
       [["weight", muon(decay)]],
-      adamw({ learningRate }),
+      adamw({ learningRate, weightDecay: 0 }),
     ),
     "chain": chain(clipByValue(10), clipByGlobalNorm(10), adamw(decay)),
     "accumulate": accumulate(adamw(decay), 2),
