@@ -65,9 +65,9 @@ eachBackend(
   "every optimizer is one program and allocates nothing from the second step to the 50th",
   async (_, t) => {
     const rate = warmupLinear({ peak: 0.01, warmup: 5, steps: 40 });
+    const target = someParams(5);
     for (const [name, optimizer] of Object.entries(optimizersAt(rate))) {
       await t.step(name, async () => {
-        const target = someParams(5);
         const { memories, losses } = await train(
           optimizer,
           (p: Params) => distance(p, target, 1),
@@ -78,6 +78,7 @@ eachBackend(
         assert(losses.every(Number.isFinite));
       });
     }
+    for (const { leaf } of tree.leaves(target)) leaf.dispose();
   },
 );
 
@@ -278,3 +279,16 @@ inFloat64(
     assert(await whole(next).item() < first);
   },
 );
+
+Deno.test("meanGradients needs no more room for more micro-batches", () => {
+  const [four, forty] = [4, 40].map((count) =>
+    programOf(
+      (w, x) =>
+        meanGradients((w: Tensor, x: Tensor) =>
+          x.matmul(w).tanh().square().mean()
+        )(w!, x!).grads,
+      [[16, 16], [count, 32, 16]],
+    ).arenaBytes
+  );
+  assertEquals(forty, four);
+});

@@ -69,13 +69,16 @@ export function step<P extends tree.Tree, S extends tree.Tree>(
   });
 }
 
-/** Runs jitted steps with donated state; the memory in use after the second and after the last, and the losses. */
+/**
+ * Runs jitted steps with donated state; the memory in use after the second and after the last, and the losses. What it
+ * makes it frees, so that no collection of garbage changes the memory of a later run.
+ */
 export async function train<P extends tree.Tree, S extends tree.Tree>(
   optimizer: Optimizer<S>,
   loss: (params: P) => Tensor,
   start: () => P,
   steps: number,
-): Promise<{ losses: number[]; memories: unknown[]; params: P; state: S }> {
+): Promise<{ losses: number[]; memories: unknown[] }> {
   using compiled = jit((p: P, s: S) => {
     const { value, grads } = valueAndGrad(loss)(p);
     return { ...step(optimizer, grads, s, p), value };
@@ -89,7 +92,8 @@ export async function train<P extends tree.Tree, S extends tree.Tree>(
     out.value.dispose();
     if (k === 2 || k === steps) memories.push(memory());
   }
-  return { losses, memories, params, state };
+  for (const { leaf } of tree.leaves([params, state])) leaf.dispose();
+  return { losses, memories };
 }
 
 /** Paths of the leaves of a tree. */
