@@ -19,7 +19,11 @@ import { batchOf, type Inputs, lossOf } from "./losses.ts";
 
 /** Folders of golden files. */
 const cases: readonly string[] = [
+  "bert-tiny-mlm",
+  "bert-tiny-seqcls",
   "llama-tiny",
+  "roberta-tiny-regression",
+  "roberta-tiny-seqcls",
   "stories260K",
 ];
 
