@@ -27,12 +27,15 @@ const activations: Readonly<Record<string, Activation>> = {
   tanh: (x) => x.tanh(),
 };
 
+/** The names that are known. */
+export const activationNames: readonly string[] = Object.keys(activations);
+
 /** The activation of a name; throws `FormatError` for another, and lists those there are. */
 export function activationOf(name: string): Activation {
   if (Object.hasOwn(activations, name)) return activations[name]!;
   throw new FormatError(
     `Cannot find the activation ${JSON.stringify(name)}: there are ${
-      Object.keys(activations).join(", ")
+      activationNames.join(", ")
     }`,
   );
 }

@@ -19,6 +19,7 @@ import { batchOf, type Inputs, lossOf } from "./losses.ts";
 
 /** Folders of golden files. */
 const cases: readonly string[] = [
+  "gpt2-tiny",
   "llama-tiny",
   "stories260K",
 ];
