@@ -33,7 +33,7 @@ export {
   type Pooler,
   pooler,
 } from "./pooling.ts";
-export { rope, type RopeOptions } from "./rope.ts";
+export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";
 export * from "./data/mod.ts";

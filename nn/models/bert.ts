@@ -8,7 +8,7 @@
  * @module
  */
 
-import { iota, type Tensor, type Tree } from "../../core/mod.ts";
+import { iota, type Tensor } from "../../core/mod.ts";
 import { type Linear, linear } from "../linear.ts";
 import { layerNorm, type Norm } from "../norm.ts";
 import { pooler } from "../pooling.ts";
@@ -16,9 +16,9 @@ import { activationOf } from "./activations.ts";
 import {
   type BertBody,
   bertEncoder,
-  type BertModelParams,
   type BertParts,
   bodyTable,
+  type PooledBertBody,
   pooledTable,
 } from "./bert_body.ts";
 import {
@@ -45,10 +45,14 @@ export type BertParams = {
   };
 };
 
-/** Parameters of BERT that classifies sequences, under Hugging Face's names. */
-export type BertSequenceClassifierParams = {
+/** Parameters of BERT without a head, under the names of Hugging Face's classes that have one. */
+export type BertModelParams = {
   /** The encoder and its pooler. */
-  readonly bert: BertModelParams;
+  readonly bert: PooledBertBody;
+};
+
+/** Parameters of BERT that classifies sequences, under Hugging Face's names. */
+export type BertSequenceClassifierParams = BertModelParams & {
   /** [L, C]. */
   readonly classifier: Linear;
 };
@@ -94,12 +98,11 @@ export function bert(config: BertConfig): Model<BertParams> {
   const predictions = "cls.predictions";
   return bertModelOf<BertParams>(full, {
     table: {
-      ...bodyTable("bert.", full),
+      ...bodyTable("bert", full),
       [`${predictions}.bias`]: { shape: [V], start: "zeros" },
       ...dense(`${predictions}.transform.dense`, C, C, true),
       ...gain(`${predictions}.transform.LayerNorm`, C, true),
     },
-    body: (params) => params.bert,
     head: ({ bert, cls }, hidden) => {
       const { bias, transform } = cls.predictions;
       const inner = activation(linear(transform.dense, hidden));
@@ -144,10 +147,9 @@ export function bertForSequenceClassification(
   const full = checkBertConfig(config);
   return bertModelOf<BertSequenceClassifierParams>(full, {
     table: {
-      ...pooledTable("bert.", full),
+      ...pooledTable("bert", full),
       ...dense("classifier", full.num_labels, full.hidden_size, true),
     },
-    body: (params) => params.bert,
     head: ({ bert, classifier }, hidden) =>
       linear(classifier, pooler(bert.pooler, hidden)),
   });
@@ -181,10 +183,9 @@ export function bertForTokenClassification(
   const full = checkBertConfig(config);
   return bertModelOf<BertTokenClassifierParams>(full, {
     table: {
-      ...bodyTable("bert.", full),
+      ...bodyTable("bert", full),
       ...dense("classifier", full.num_labels, full.hidden_size, true),
     },
-    body: (params) => params.bert,
     head: ({ classifier }, hidden) => linear(classifier, hidden),
   });
 }
@@ -192,7 +193,7 @@ export function bertForTokenClassification(
 /**
  * BERT without a head, Hugging Face's BertModel: `apply` gives the last hidden state [B, T, C].
  *
- * `meanPool`, `firstToken` and `pooler(params.pooler, hidden)` make a vector of a sequence of it, `normalize` one of
+ * `meanPool`, `firstToken` and `pooler(params.bert.pooler, hidden)` make a vector of a sequence of it, `normalize` one of
  * length 1.
  *
  * @example
@@ -214,24 +215,24 @@ export function bertForTokenClassification(
  * const hidden = model.apply(params, ids, { mask });
  * const sentences = normalize(meanPool(hidden, mask));
  * assertEquals(sentences.shape, [2, 8]);
- * assertEquals(pooler(params.pooler, hidden).shape, [2, 8]);
+ * assertEquals(pooler(params.bert.pooler, hidden).shape, [2, 8]);
  * ```
  */
 export function bertModel(config: BertConfig): Model<BertModelParams> {
   const full = checkBertConfig(config);
   return bertModelOf<BertModelParams>(full, {
-    table: pooledTable("", full),
-    body: (params) => params,
+    table: pooledTable("bert", full),
     head: null,
   });
 }
 
-function bertModelOf<P extends Tree>(
+function bertModelOf<P extends { readonly bert: BertBody }>(
   config: FullBertConfig,
-  parts: Pick<BertParts<P>, "table" | "body" | "head">,
+  parts: Pick<BertParts<P>, "table" | "head">,
 ): Model<P> {
   return bertEncoder<P>(config, {
     ...parts,
+    body: (params) => params.bert,
     limit: {
       field: "max_position_embeddings",
       count: config.max_position_embeddings,

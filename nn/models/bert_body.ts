@@ -61,15 +61,15 @@ export type BertBody = {
   readonly encoder: { readonly layer: readonly BertLayer[] };
 };
 
-/** The body with the pooler. */
-export type BertModelParams = BertBody & {
+/** The body with a pooler. */
+export type PooledBertBody = BertBody & {
   /** Of the first token. */
   readonly pooler: Pooler;
 };
 
-/** Shape and first value of each parameter of the body; `prefix` ends in a dot, or is empty. */
+/** Shape and first value of each parameter of the body. */
 export function bodyTable(
-  prefix: string,
+  name: "bert" | "roberta",
   config: FullBertConfig,
 ): ParameterTable {
   const {
@@ -78,9 +78,9 @@ export function bodyTable(
     intermediate_size: inner,
     max_position_embeddings: P,
   } = config;
-  const embeddings = `${prefix}embeddings`;
+  const embeddings = `${name}.embeddings`;
   const layer = (i: number): ParameterTable => {
-    const at = `${prefix}encoder.layer.${i}`, attention = `${at}.attention`;
+    const at = `${name}.encoder.layer.${i}`, attention = `${at}.attention`;
     return {
       ...dense(`${attention}.self.query`, C, C, true),
       ...dense(`${attention}.self.key`, C, C, true),
@@ -103,13 +103,13 @@ export function bodyTable(
 
 /** The same with the pooler. */
 export function pooledTable(
-  prefix: string,
+  name: "bert" | "roberta",
   config: FullBertConfig,
 ): ParameterTable {
   const { hidden_size: C } = config;
   return {
-    ...bodyTable(prefix, config),
-    ...dense(`${prefix}pooler.dense`, C, C, true),
+    ...bodyTable(name, config),
+    ...dense(`${name}.pooler.dense`, C, C, true),
   };
 }
 

@@ -15,8 +15,8 @@ import { firstToken } from "../pooling.ts";
 import { activationOf } from "./activations.ts";
 import { readConfig } from "./config.ts";
 import {
-  type DistilbertBody,
   distilbertEncoder,
+  type DistilbertModelParams,
   distilbertTable,
   EPS,
 } from "./distilbert_body.ts";
@@ -28,9 +28,7 @@ import type { Model } from "./model.ts";
 import { dense, gain } from "./parameters.ts";
 
 /** Parameters of DistilBERT with the head of masked language modelling, under Hugging Face's names. */
-export type DistilbertParams = {
-  /** The encoder. */
-  readonly distilbert: DistilbertBody;
+export type DistilbertParams = DistilbertModelParams & {
   /** [C, C]. */
   readonly vocab_transform: Linear;
   /** After the activation. */
@@ -40,9 +38,7 @@ export type DistilbertParams = {
 };
 
 /** Parameters of DistilBERT that classifies sequences, under Hugging Face's names. */
-export type DistilbertSequenceClassifierParams = {
-  /** The encoder. */
-  readonly distilbert: DistilbertBody;
+export type DistilbertSequenceClassifierParams = DistilbertModelParams & {
   /** Of the first token, [C, C]. */
   readonly pre_classifier: Linear;
   /** After relu, [L, C]. */
@@ -50,9 +46,7 @@ export type DistilbertSequenceClassifierParams = {
 };
 
 /** Parameters of DistilBERT that classifies tokens, under Hugging Face's names. */
-export type DistilbertTokenClassifierParams = {
-  /** The encoder. */
-  readonly distilbert: DistilbertBody;
+export type DistilbertTokenClassifierParams = DistilbertModelParams & {
   /** [L, C]. */
   readonly classifier: Linear;
 };
@@ -89,12 +83,11 @@ export function distilbert(config: DistilbertConfig): Model<DistilbertParams> {
   const activation = activationOf(full.activation);
   return distilbertEncoder<DistilbertParams>(full, {
     table: {
-      ...distilbertTable("distilbert.", full),
+      ...distilbertTable(full),
       ...dense("vocab_transform", C, C, true),
       ...gain("vocab_layer_norm", C, true),
       "vocab_projector.bias": { shape: [V], start: "zeros" },
     },
-    body: (params) => params.distilbert,
     head: (params, hidden) => {
       const inner = activation(linear(params.vocab_transform, hidden));
       const { weight } = params.distilbert.embeddings.word_embeddings;
@@ -135,11 +128,10 @@ export function distilbertForSequenceClassification(
   const { dim: C, num_labels: L } = full;
   return distilbertEncoder<DistilbertSequenceClassifierParams>(full, {
     table: {
-      ...distilbertTable("distilbert.", full),
+      ...distilbertTable(full),
       ...dense("pre_classifier", C, C, true),
       ...dense("classifier", L, C, true),
     },
-    body: (params) => params.distilbert,
     head: ({ pre_classifier, classifier }, hidden) =>
       linear(classifier, linear(pre_classifier, firstToken(hidden)).relu()),
   });
@@ -173,10 +165,9 @@ export function distilbertForTokenClassification(
   const full = checkDistilbertConfig(config);
   return distilbertEncoder<DistilbertTokenClassifierParams>(full, {
     table: {
-      ...distilbertTable("distilbert.", full),
+      ...distilbertTable(full),
       ...dense("classifier", full.num_labels, full.dim, true),
     },
-    body: (params) => params.distilbert,
     head: ({ classifier }, hidden) => linear(classifier, hidden),
   });
 }
@@ -205,11 +196,10 @@ export function distilbertForTokenClassification(
  */
 export function distilbertModel(
   config: DistilbertConfig,
-): Model<DistilbertBody> {
+): Model<DistilbertModelParams> {
   const full = checkDistilbertConfig(config);
-  return distilbertEncoder<DistilbertBody>(full, {
-    table: distilbertTable("", full),
-    body: (params) => params,
+  return distilbertEncoder<DistilbertModelParams>(full, {
+    table: distilbertTable(full),
     head: null,
   });
 }

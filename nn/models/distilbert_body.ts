@@ -8,7 +8,7 @@
  * @module
  */
 
-import { iota, type Tree } from "../../core/mod.ts";
+import { iota } from "../../core/mod.ts";
 import { type Embedding, embedding } from "../embedding.ts";
 import type { Linear } from "../linear.ts";
 import { layerNorm, type Norm } from "../norm.ts";
@@ -59,16 +59,22 @@ export type DistilbertBody = {
   readonly transformer: { readonly layer: readonly DistilbertLayer[] };
 };
 
-/** Shape and first value of each parameter of the body; `prefix` ends in a dot, or is empty. */
+/** Parameters of DistilBERT without a head, under the names of Hugging Face's classes that have one. */
+export type DistilbertModelParams = {
+  /** The encoder. */
+  readonly distilbert: DistilbertBody;
+};
+
+/** Shape and first value of each parameter of the body. */
 export function distilbertTable(
-  prefix: string,
   config: FullDistilbertConfig,
 ): ParameterTable {
   const { vocab_size: V, dim: C, hidden_dim: inner } = config;
   const { max_position_embeddings: P } = config;
-  const embeddings = `${prefix}embeddings`;
+  const embeddings = "distilbert.embeddings";
   const layer = (i: number): ParameterTable => {
-    const at = `${prefix}transformer.layer.${i}`, attention = `${at}.attention`;
+    const at = `distilbert.transformer.layer.${i}`,
+      attention = `${at}.attention`;
     return {
       ...dense(`${attention}.q_lin`, C, C, true),
       ...dense(`${attention}.k_lin`, C, C, true),
@@ -88,17 +94,10 @@ export function distilbertTable(
   };
 }
 
-/** Where the models of DistilBERT differ. */
-interface DistilbertParts<P extends Tree>
-  extends Pick<EncoderParts<P>, "table" | "head"> {
-  /** The body among the parameters. */
-  body(params: P): DistilbertBody;
-}
-
 /** A model with DistilBERT's body. */
-export function distilbertEncoder<P extends Tree>(
+export function distilbertEncoder<P extends DistilbertModelParams>(
   config: FullDistilbertConfig,
-  { body, ...parts }: DistilbertParts<P>,
+  parts: Pick<EncoderParts<P>, "table" | "head">,
 ): Model<P> {
   return encoder<P>({
     ...parts,
@@ -119,12 +118,12 @@ export function distilbertEncoder<P extends Tree>(
           "Cannot apply the model with tokenTypes: a DistilBERT does not tell segments apart",
         );
       }
-      const p = body(params).embeddings;
+      const p = params.distilbert.embeddings;
       const sum = embedding(p.word_embeddings, ids)
         .add(embedding(p.position_embeddings, iota([ids.shape[1]!])));
       return layerNorm(p.LayerNorm, sum, { eps: EPS });
     },
-    blocks: (params) => body(params).transformer.layer.map(blockOf),
+    blocks: (params) => params.distilbert.transformer.layer.map(blockOf),
   });
 }
 

@@ -10,16 +10,16 @@
  * @module
  */
 
-import type { Tensor, Tree } from "../../core/mod.ts";
+import type { Tensor } from "../../core/mod.ts";
 import { type Linear, linear } from "../linear.ts";
 import { layerNorm, type Norm } from "../norm.ts";
 import { pooler } from "../pooling.ts";
 import {
   type BertBody,
   bertEncoder,
-  type BertModelParams,
   type BertParts,
   bodyTable,
+  type PooledBertBody,
   pooledTable,
 } from "./bert_body.ts";
 import {
@@ -53,6 +53,12 @@ export type RobertaParams = {
     /** After the activation. */
     readonly layer_norm: Norm;
   };
+};
+
+/** Parameters of RoBERTa without a head, under the names of Hugging Face's classes that have one. */
+export type RobertaModelParams = {
+  /** The encoder and its pooler. */
+  readonly roberta: PooledBertBody;
 };
 
 /** Parameters of RoBERTa that classifies sequences, under Hugging Face's names. */
@@ -101,12 +107,11 @@ export function roberta(config: RobertaConfig): Model<RobertaParams> {
   const { hidden_size: C, vocab_size: V, layer_norm_eps: eps } = full;
   return robertaModelOf<RobertaParams>(full, {
     table: {
-      ...bodyTable("roberta.", full),
+      ...bodyTable("roberta", full),
       "lm_head.bias": { shape: [V], start: "zeros" },
       ...dense("lm_head.dense", C, C, true),
       ...gain("lm_head.layer_norm", C, true),
     },
-    body: (params) => params.roberta,
     head: ({ roberta, lm_head }, hidden) => {
       // Always gelu, whatever hidden_act says, as in transformers.
       const inner = linear(lm_head.dense, hidden).gelu();
@@ -148,11 +153,10 @@ export function robertaForSequenceClassification(
   const { hidden_size: C, num_labels: L } = full;
   return robertaModelOf<RobertaSequenceClassifierParams>(full, {
     table: {
-      ...bodyTable("roberta.", full),
+      ...bodyTable("roberta", full),
       ...dense("classifier.dense", C, C, true),
       ...dense("classifier.out_proj", L, C, true),
     },
-    body: (params) => params.roberta,
     head: ({ classifier }, hidden) =>
       linear(classifier.out_proj, pooler(classifier, hidden)),
   });
@@ -186,17 +190,16 @@ export function robertaForTokenClassification(
   const full = checkRobertaConfig(config);
   return robertaModelOf<RobertaTokenClassifierParams>(full, {
     table: {
-      ...bodyTable("roberta.", full),
+      ...bodyTable("roberta", full),
       ...dense("classifier", full.num_labels, full.hidden_size, true),
     },
-    body: (params) => params.roberta,
     head: ({ classifier }, hidden) => linear(classifier, hidden),
   });
 }
 
 /**
  * RoBERTa without a head, Hugging Face's RobertaModel: `apply` gives the last hidden state [B, T, C], of which
- * `meanPool`, `firstToken` and `pooler(params.pooler, hidden)` make a vector of each sequence.
+ * `meanPool`, `firstToken` and `pooler(params.roberta.pooler, hidden)` make a vector of each sequence.
  *
  * @example
  * ```ts
@@ -216,22 +219,22 @@ export function robertaForTokenClassification(
  * assertEquals(meanPool(model.apply(params, ids)).shape, [1, 8]);
  * ```
  */
-export function robertaModel(config: RobertaConfig): Model<BertModelParams> {
+export function robertaModel(config: RobertaConfig): Model<RobertaModelParams> {
   const full = checkRobertaConfig(config);
-  return robertaModelOf<BertModelParams>(full, {
-    table: pooledTable("", full),
-    body: (params) => params,
+  return robertaModelOf<RobertaModelParams>(full, {
+    table: pooledTable("roberta", full),
     head: null,
   });
 }
 
-function robertaModelOf<P extends Tree>(
+function robertaModelOf<P extends { readonly roberta: BertBody }>(
   config: FullRobertaConfig,
-  parts: Pick<BertParts<P>, "table" | "body" | "head">,
+  parts: Pick<BertParts<P>, "table" | "head">,
 ): Model<P> {
   const { max_position_embeddings: rows, pad_token_id: pad } = config;
   return bertEncoder<P>(config, {
     ...parts,
+    body: (params) => params.roberta,
     limit: {
       field: "max_position_embeddings - pad_token_id - 1 =",
       count: rows - pad - 1,

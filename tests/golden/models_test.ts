@@ -21,6 +21,7 @@ import { batchOf, type Inputs, lossOf } from "./losses.ts";
 const cases: readonly string[] = [
   "bert-tiny-mlm",
   "bert-tiny-seqcls",
+  "gpt2-tiny",
   "llama-tiny",
   "roberta-tiny-regression",
   "roberta-tiny-seqcls",
