@@ -91,7 +91,7 @@ export type BertTokenClassifierParams = {
  * ```
  */
 export function bert(config: BertConfig): Model<BertParams> {
-  const full = checkBertConfig(config);
+  const full = checkBertConfig(config, "BERT");
   readConfig(config, "BERT").expect("tie_word_embeddings", [true]);
   const { hidden_size: C, vocab_size: V, layer_norm_eps: eps } = full;
   const activation = activationOf(full.hidden_act);
@@ -144,7 +144,7 @@ export function bert(config: BertConfig): Model<BertParams> {
 export function bertForSequenceClassification(
   config: BertConfig,
 ): Model<BertSequenceClassifierParams> {
-  const full = checkBertConfig(config);
+  const full = checkBertConfig(config, "BERT");
   return bertModelOf<BertSequenceClassifierParams>(full, {
     table: {
       ...pooledTable("bert", full),
@@ -180,7 +180,7 @@ export function bertForSequenceClassification(
 export function bertForTokenClassification(
   config: BertConfig,
 ): Model<BertTokenClassifierParams> {
-  const full = checkBertConfig(config);
+  const full = checkBertConfig(config, "BERT");
   return bertModelOf<BertTokenClassifierParams>(full, {
     table: {
       ...bodyTable("bert", full),
@@ -219,7 +219,7 @@ export function bertForTokenClassification(
  * ```
  */
 export function bertModel(config: BertConfig): Model<BertModelParams> {
-  const full = checkBertConfig(config);
+  const full = checkBertConfig(config, "BERT");
   return bertModelOf<BertModelParams>(full, {
     table: pooledTable("bert", full),
     head: null,

@@ -6,8 +6,9 @@
  * @module
  */
 
-import { type ConfigReader, type RawConfig, readConfig } from "./config.ts";
+import { type RawConfig, readConfig } from "./config.ts";
 import { checkEncoder, type LabelFields } from "./encoder_config.ts";
+import { countLabels } from "./labels.ts";
 
 /** Fields of config.json that shape a BERT; defaults are those of Hugging Face's BertConfig. */
 export type BertConfig = {
@@ -56,23 +57,19 @@ export type FullBertConfig =
   & { readonly hidden_act: string };
 
 /** Checks a configuration and fills in the defaults; throws `FormatError` for what is missing, wrong or not supported. */
-export function checkBertConfig(config: RawConfig): FullBertConfig {
-  return readBertConfig(config, readConfig(config, "BERT"));
-}
-
-/** The same for any kind of model with these fields. */
-export function readBertConfig(
+export function checkBertConfig(
   config: RawConfig,
-  read: ConfigReader,
+  kind: "BERT" | "RoBERTa",
 ): FullBertConfig {
-  const labels = checkEncoder(config, read, {
+  const read = readConfig(config, kind);
+  checkEncoder(read, {
     channels: "hidden_size",
     heads: "num_attention_heads",
     activation: "hidden_act",
   });
   return {
     ...config,
-    ...labels,
+    num_labels: countLabels(config, kind),
     vocab_size: read.integer("vocab_size"),
     hidden_size: read.integer("hidden_size"),
     intermediate_size: read.integer("intermediate_size"),

@@ -35,6 +35,8 @@ import {
 
 /** A decoder without a head. */
 export interface Decoder<P extends Tree> {
+  /** What it is called in errors. */
+  readonly name: string;
   /** Its configuration, with defaults filled in. */
   readonly config: ModelConfig & { readonly tie_word_embeddings: boolean };
   /** The fields of the configuration that limit positions and number the blocks, which errors name. */

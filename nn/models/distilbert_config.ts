@@ -8,6 +8,7 @@
 
 import { type RawConfig, readConfig } from "./config.ts";
 import { checkEncoder, type LabelFields } from "./encoder_config.ts";
+import { countLabels } from "./labels.ts";
 
 /** Fields of config.json that shape a DistilBERT; defaults are those of Hugging Face's DistilBertConfig. */
 export type DistilbertConfig = {
@@ -51,14 +52,14 @@ export type FullDistilbertConfig =
 export function checkDistilbertConfig(config: RawConfig): FullDistilbertConfig {
   const read = readConfig(config, "DistilBERT");
   read.expect("sinusoidal_pos_embds", [false]);
-  const labels = checkEncoder(config, read, {
+  checkEncoder(read, {
     channels: "dim",
     heads: "n_heads",
     activation: "activation",
   });
   return {
     ...config,
-    ...labels,
+    num_labels: countLabels(config, "DistilBERT"),
     vocab_size: read.integer("vocab_size"),
     dim: read.integer("dim"),
     hidden_dim: read.integer("hidden_dim"),

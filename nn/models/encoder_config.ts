@@ -8,7 +8,7 @@
 
 import type { Problem } from "../classification_loss.ts";
 import { activationNames } from "./activations.ts";
-import type { ConfigReader, RawConfig } from "./config.ts";
+import type { ConfigReader } from "./config.ts";
 
 /** Fields of a checked configuration that tell of labels. */
 export type LabelFields = {
@@ -25,12 +25,11 @@ interface FieldNames {
   readonly activation: string;
 }
 
-/** Refuses what no encoder here does, and gives the number of labels: num_labels, or as many as id2label has, or 2. */
+/** Refuses what no encoder here does, and heads that do not divide the channels. */
 export function checkEncoder(
-  config: RawConfig,
   read: ConfigReader,
   { channels, heads, activation }: FieldNames,
-): LabelFields {
+): void {
   read.expect("position_embedding_type", ["absolute"]);
   read.expect("is_decoder", [false]);
   read.expect("add_cross_attention", [false]);
@@ -40,11 +39,4 @@ export function checkEncoder(
   if (C % H !== 0) {
     read.fail(`${channels} ${C} does not divide by ${heads} ${H}`);
   }
-  read.expect("problem_type", [
-    "regression",
-    "single_label_classification",
-    "multi_label_classification",
-  ]);
-  const named = Object.keys(config.id2label ?? {}).length;
-  return { num_labels: read.integer("num_labels", named || 2) };
 }

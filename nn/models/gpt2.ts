@@ -1,7 +1,7 @@
 /**
  * GPT-2: a decoder with learnt positions, and norms before attention and feed-forward layers.
  *
- * Letters: B batch, T time, C channels, H heads, D head size, V vocabulary.
+ * Letters: B batch, T time, C channels, H heads, D head size, L labels.
  *
  * This module is browser compatible.
  *
@@ -17,11 +17,13 @@ import { activationOf } from "./activations.ts";
 import type { LayerCache } from "./cache.ts";
 import {
   attendCached,
+  baseModel,
   type BlockOutput,
   causalModel,
   type Decoder,
   runBlocks,
 } from "./decoder.ts";
+import { decoderClassifier } from "./decoder_classifier.ts";
 import {
   checkGPT2Config,
   type FullGPT2Config,
@@ -29,12 +31,13 @@ import {
 } from "./gpt2_config.ts";
 import {
   type GPT2BaseParams,
+  type GPT2ClassifierParams,
   type GPT2Layer,
   type GPT2Params,
   gpt2Table,
 } from "./gpt2_params.ts";
 import { joinHeads, splitHeads } from "./heads.ts";
-import type { ApplyOptions, CausalModel } from "./model.ts";
+import type { ApplyOptions, CausalModel, Model } from "./model.ts";
 
 /**
  * A GPT-2 from the fields of Hugging Face's config.json (Radford et al., "Language Models are Unsupervised Multitask
@@ -64,12 +67,58 @@ export function gpt2(config: GPT2Config): CausalModel<GPT2Params> {
   return causalModel(gpt2Decoder(config));
 }
 
-/** GPT-2 without a head. */
-export function gpt2Decoder(config: GPT2Config): Decoder<GPT2BaseParams> {
+/**
+ * A GPT-2 without a head, Hugging Face's GPT2Model: `apply` gives the last hidden state [B, T, C]. Paths are those of
+ * `gpt2`.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { gpt2Model } from "cotan/nn";
+ *
+ * const model = gpt2Model({ vocab_size: 10, n_embd: 8, n_layer: 1, n_head: 2 });
+ * const ids = tensor([[1, 2, 3]], { dtype: "i32" });
+ * assertEquals(model.apply(model.init(random.key(0)), ids).shape, [1, 3, 8]);
+ * ```
+ */
+export function gpt2Model(config: GPT2Config): Model<GPT2BaseParams> {
+  return baseModel(gpt2Decoder(config));
+}
+
+/**
+ * A GPT-2 that classifies sequences, Hugging Face's GPT2ForSequenceClassification: `apply` gives logits [B, L], read at
+ * the last token that the mask says is real; without a mask, at the last that is not pad_token_id, or where the
+ * configuration has none, at the last.
+ *
+ * L is num_labels, or as many as id2label names, or 2.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { gpt2ForSequenceClassification } from "cotan/nn";
+ *
+ * const config = { vocab_size: 10, n_embd: 8, n_layer: 1, n_head: 2, num_labels: 3 };
+ * const model = gpt2ForSequenceClassification(config);
+ * const params = model.init(random.key(0));
+ * const ids = tensor([[1, 2, 3], [4, 5, 0]], { dtype: "i32" });
+ * const mask = tensor([[1, 1, 1], [1, 1, 0]], { dtype: "i32" });
+ * assertEquals(model.apply(params, ids, { mask }).shape, [2, 3]);
+ * ```
+ */
+export function gpt2ForSequenceClassification(
+  config: GPT2Config,
+): Model<GPT2ClassifierParams> {
+  return decoderClassifier(gpt2Decoder(config));
+}
+
+function gpt2Decoder(config: GPT2Config): Decoder<GPT2BaseParams> {
   const full = checkGPT2Config(config);
   const { n_layer, n_head, n_embd } = full;
   const fields = { positions: "n_positions", blocks: "n_layer" };
   return {
+    name: "GPT-2",
     config: full,
     fields,
     channels: n_embd,

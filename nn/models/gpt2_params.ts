@@ -13,6 +13,7 @@ import type { Conv1D } from "../conv1d.ts";
 import type { Embedding } from "../embedding.ts";
 import type { Norm } from "../norm.ts";
 import type { WithHead } from "./decoder.ts";
+import type { WithScore } from "./decoder_classifier.ts";
 import type { FullGPT2Config } from "./gpt2_config.ts";
 import {
   blocks,
@@ -61,6 +62,9 @@ export type GPT2BaseParams = {
 
 /** Parameters of GPT-2 as a language model; lm_head is there where the head is not tied to the embedding. */
 export type GPT2Params = WithHead<GPT2BaseParams>;
+
+/** Parameters of GPT-2 as a classifier of sequences. */
+export type GPT2ClassifierParams = WithScore<GPT2BaseParams>;
 
 /** Shape and first value of each parameter, by path. */
 export function gpt2Table(config: FullGPT2Config): ParameterTable {

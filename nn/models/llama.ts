@@ -1,7 +1,7 @@
 /**
  * Llama: a decoder with rotary positions, grouped queries, gated feed-forward layers and root-mean-square norms.
  *
- * Letters: B batch, T time, S cache capacity, C channels, H heads, K key and value heads, D head size, V vocabulary.
+ * Letters: B batch, T time, C channels, H heads, K key and value heads, D head size, L labels.
  *
  * This module is browser compatible.
  *
@@ -17,11 +17,13 @@ import { activationOf } from "./activations.ts";
 import type { LayerCache } from "./cache.ts";
 import {
   attendCached,
+  baseModel,
   type BlockOutput,
   causalModel,
   type Decoder,
   runBlocks,
 } from "./decoder.ts";
+import { decoderClassifier } from "./decoder_classifier.ts";
 import { joinHeads, splitHeads } from "./heads.ts";
 import type { BlockKind } from "./llama_blocks.ts";
 import {
@@ -31,17 +33,20 @@ import {
 } from "./llama_config.ts";
 import {
   type LlamaBaseParams,
+  type LlamaClassifierParams,
   type LlamaLayer,
   type LlamaParams,
   llamaTable,
 } from "./llama_params.ts";
-import type { ApplyOptions, CausalModel } from "./model.ts";
+import type { ApplyOptions, CausalModel, Model } from "./model.ts";
 
 /**
- * A Llama from the fields of Hugging Face's config.json (Touvron et al., arXiv 2302.13971 and 2307.09288).
+ * A Llama from the fields of Hugging Face's config.json (Touvron et al., arXiv 2302.13971 and 2307.09288), or one of its
+ * kin: Mistral (arXiv 2310.06825), Qwen2 (2407.10671), Qwen3 (2505.09388) or SmolLM3, as the first of `architectures` or
+ * else `model_type` says.
  *
- * Throws `FormatError` for a configuration that is incomplete or asks for what is not supported, such as scaled rotary
- * embeddings; a sequence longer than max_position_embeddings is a `ShapeError`.
+ * Throws `FormatError` for a configuration that is incomplete or asks for what is not supported, such as YaRN; a
+ * sequence longer than max_position_embeddings is a `ShapeError`.
  *
  * @example
  * ```ts
@@ -65,8 +70,60 @@ export function llama(config: LlamaConfig): CausalModel<LlamaParams> {
   return causalModel(llamaDecoder(config));
 }
 
-/** A Llama without a head. */
-export function llamaDecoder(config: LlamaConfig): Decoder<LlamaBaseParams> {
+/**
+ * A Llama without a head, Hugging Face's LlamaModel: `apply` gives the last hidden state [B, T, C]. Paths are those of
+ * `llama`.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { llamaModel } from "cotan/nn";
+ *
+ * const model = llamaModel({
+ *   vocab_size: 10,
+ *   hidden_size: 8,
+ *   intermediate_size: 16,
+ *   num_hidden_layers: 1,
+ *   num_attention_heads: 2,
+ * });
+ * const ids = tensor([[1, 2, 3]], { dtype: "i32" });
+ * assertEquals(model.apply(model.init(random.key(0)), ids).shape, [1, 3, 8]);
+ * ```
+ */
+export function llamaModel(config: LlamaConfig): Model<LlamaBaseParams> {
+  return baseModel(llamaDecoder(config));
+}
+
+/**
+ * A Llama that classifies sequences, Hugging Face's LlamaForSequenceClassification: `apply` gives logits [B, L], read
+ * where `gpt2ForSequenceClassification` reads them.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { llamaForSequenceClassification } from "cotan/nn";
+ *
+ * const model = llamaForSequenceClassification({
+ *   vocab_size: 10,
+ *   hidden_size: 8,
+ *   intermediate_size: 16,
+ *   num_hidden_layers: 1,
+ *   num_attention_heads: 2,
+ *   num_labels: 3,
+ * });
+ * const ids = tensor([[1, 2, 3]], { dtype: "i32" });
+ * assertEquals(model.apply(model.init(random.key(0)), ids).shape, [1, 3]);
+ * ```
+ */
+export function llamaForSequenceClassification(
+  config: LlamaConfig,
+): Model<LlamaClassifierParams> {
+  return decoderClassifier(llamaDecoder(config));
+}
+
+function llamaDecoder(config: LlamaConfig): Decoder<LlamaBaseParams> {
   const spec = checkLlamaConfig(config), full = spec.config;
   const fields = {
     positions: "max_position_embeddings",
@@ -74,6 +131,7 @@ export function llamaDecoder(config: LlamaConfig): Decoder<LlamaBaseParams> {
   };
   const { length } = spec.blocks;
   return {
+    name: spec.name,
     config: full,
     fields,
     channels: full.hidden_size,

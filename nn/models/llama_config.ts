@@ -79,6 +79,8 @@ export type FullLlamaConfig =
 
 /** What a configuration comes to. */
 export interface LlamaSpec {
+  /** What the model is called in errors. */
+  readonly name: string;
   /** The configuration with defaults filled in. */
   readonly config: FullLlamaConfig;
   /** Which projections have biases. */
@@ -138,6 +140,7 @@ export function checkLlamaConfig(config: RawConfig): LlamaSpec {
     mlp_bias: read.flag("mlp_bias", false),
   };
   return {
+    name: family.name,
     config: full,
     biases: {
       qkv: hasBias || family.hasInputBiases,

@@ -12,6 +12,7 @@ import type { Embedding } from "../embedding.ts";
 import type { Linear } from "../linear.ts";
 import type { Norm } from "../norm.ts";
 import type { WithHead } from "./decoder.ts";
+import type { WithScore } from "./decoder_classifier.ts";
 import type { LlamaSpec } from "./llama_config.ts";
 import {
   blocks,
@@ -68,6 +69,9 @@ export type LlamaBaseParams = {
 
 /** Parameters of a Llama as a language model; lm_head is there where the head is not tied to the embedding. */
 export type LlamaParams = WithHead<LlamaBaseParams>;
+
+/** Parameters of a Llama as a classifier of sequences. */
+export type LlamaClassifierParams = WithScore<LlamaBaseParams>;
 
 /** Shape and first value of each parameter, by path. */
 export function llamaTable(

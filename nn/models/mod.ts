@@ -22,10 +22,9 @@ import {
   distilbertModel,
 } from "./distilbert.ts";
 import type { DistilbertConfig } from "./distilbert_config.ts";
-import { baseModel, causalModel } from "./decoder.ts";
-import { gpt2Decoder } from "./gpt2.ts";
+import { gpt2, gpt2ForSequenceClassification, gpt2Model } from "./gpt2.ts";
 import type { GPT2Config } from "./gpt2_config.ts";
-import { llamaDecoder } from "./llama.ts";
+import { llama, llamaForSequenceClassification, llamaModel } from "./llama.ts";
 import type { LlamaConfig } from "./llama_config.ts";
 import type { Model } from "./model.ts";
 import {
@@ -66,13 +65,20 @@ export type {
 } from "./distilbert_body.ts";
 export type { DistilbertConfig } from "./distilbert_config.ts";
 export type { WithHead } from "./decoder.ts";
-export { gpt2 } from "./gpt2.ts";
+export type { WithScore } from "./decoder_classifier.ts";
+export { gpt2, gpt2ForSequenceClassification, gpt2Model } from "./gpt2.ts";
 export type { GPT2Config } from "./gpt2_config.ts";
-export type { GPT2BaseParams, GPT2Layer, GPT2Params } from "./gpt2_params.ts";
-export { llama } from "./llama.ts";
+export type {
+  GPT2BaseParams,
+  GPT2ClassifierParams,
+  GPT2Layer,
+  GPT2Params,
+} from "./gpt2_params.ts";
+export { llama, llamaForSequenceClassification, llamaModel } from "./llama.ts";
 export type { LlamaConfig } from "./llama_config.ts";
 export type {
   LlamaBaseParams,
+  LlamaClassifierParams,
   LlamaLayer,
   LlamaParams,
 } from "./llama_params.ts";
@@ -101,10 +107,11 @@ type Build = (config: RawConfig) => Model;
 
 /** The models of Llama and its kin, whose architectures begin with a name. */
 function kin(name: string): Record<string, Build> {
-  const decoder = (config: RawConfig) => llamaDecoder(config as LlamaConfig);
   return {
-    [`${name}ForCausalLM`]: (config) => causalModel(decoder(config)),
-    [`${name}Model`]: (config) => baseModel(decoder(config)),
+    [`${name}ForCausalLM`]: (config) => llama(config as LlamaConfig),
+    [`${name}ForSequenceClassification`]: (config) =>
+      llamaForSequenceClassification(config as LlamaConfig),
+    [`${name}Model`]: (config) => llamaModel(config as LlamaConfig),
   };
 }
 
@@ -139,8 +146,10 @@ const robertas: Encoders<RobertaConfig> = [
 
 /** Models by the name that config.json gives in `architectures`. */
 const architectures: Readonly<Record<string, Build>> = {
-  GPT2LMHeadModel: (config) => causalModel(gpt2Decoder(config as GPT2Config)),
-  GPT2Model: (config) => baseModel(gpt2Decoder(config as GPT2Config)),
+  GPT2LMHeadModel: (config) => gpt2(config as GPT2Config),
+  GPT2ForSequenceClassification: (config) =>
+    gpt2ForSequenceClassification(config as GPT2Config),
+  GPT2Model: (config) => gpt2Model(config as GPT2Config),
   ...kin("Llama"),
   ...kin("Mistral"),
   ...kin("Qwen2"),

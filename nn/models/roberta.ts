@@ -24,8 +24,8 @@ import {
 } from "./bert_body.ts";
 import {
   type BertConfig,
+  checkBertConfig,
   type FullBertConfig,
-  readBertConfig,
 } from "./bert_config.ts";
 import { readConfig } from "./config.ts";
 import type { Model } from "./model.ts";
@@ -248,7 +248,7 @@ function robertaModelOf<P extends { readonly roberta: BertBody }>(
 
 function checkRobertaConfig(config: RobertaConfig): FullRobertaConfig {
   const read = readConfig(config, "RoBERTa");
-  const full = readBertConfig(config, read);
+  const full = checkBertConfig(config, "RoBERTa");
   const pad = config.pad_token_id ?? 1;
   if (!Number.isSafeInteger(pad) || pad < 0) {
     read.fail(

@@ -47,7 +47,7 @@ Deno.test("an architecture without a head gives the last hidden state, and has n
 
 Deno.test("a configuration of an unknown class is an error that lists those there are", () => {
   const list =
-    "there are GPT2LMHeadModel, GPT2Model, LlamaForCausalLM, LlamaModel, ";
+    "there are GPT2LMHeadModel, GPT2ForSequenceClassification, GPT2Model, LlamaForCausalLM, ";
   for (
     const [config, what] of [
       [{ architectures: ["Other"] }, 'architecture "Other"'],
