@@ -5,7 +5,9 @@ import {
   bertForSequenceClassification,
   bertForTokenClassification,
   bertModel,
+  type Linear,
   modelFromConfig,
+  type Norm,
   pooler,
 } from "cotan/nn";
 import { assertClose, ids, useOracle } from "../support.ts";
@@ -102,6 +104,67 @@ Deno.test("a sequence is classified by the pooled first token", async () => {
   const expected = pooled.matmul(weight.transpose()).add(bias!);
   const logits = model.apply(params, ids(tokens));
   await assertClose(logits, await expected.data(), { shape: [2, 3] });
+});
+
+Deno.test("a block is what plain loops compute", async () => {
+  const model = bertModel({
+    ...bertConfig,
+    num_hidden_layers: 1,
+    hidden_act: "relu",
+    layer_norm_eps: 0.01,
+  });
+  const { bert: p } = paramsOf(model), { layer: [layer] } = p.encoder;
+  const mask = [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0]];
+  const [before, after] = model.hidden(
+    { bert: p },
+    ids(tokens),
+    { mask: ids(mask) },
+  );
+  type Rows = number[][];
+  const affine = async (p: Linear, rows: Rows): Promise<Rows> => {
+    const weight = await p.weight.toArray() as Rows;
+    const bias = await p.bias!.data();
+    return rows.map((row) =>
+      weight.map((w, o) => w.reduce((sum, v, i) => sum + v * row[i]!, bias[o]!))
+    );
+  };
+  const normOfSum = async (p: Norm, a: Rows, b: Rows): Promise<Rows> => {
+    const [gain, shift] = [await p.weight.data(), await p.bias!.data()];
+    return a.map((row, t) => {
+      const x = row.map((v, c) => v + b[t]![c]!);
+      const mean = x.reduce((s, v) => s + v) / 8;
+      const variance = x.reduce((s, v) => s + (v - mean) ** 2, 0) / 8;
+      return x.map((v, c) =>
+        (v - mean) / Math.sqrt(variance + 0.01) * gain[c]! + shift[c]!
+      );
+    });
+  };
+  const { self, output } = layer!.attention;
+  for (const [b, x] of (await before!.toArray() as Rows[]).entries()) {
+    const [q, k, v] = [
+      await affine(self.query, x),
+      await affine(self.key, x),
+      await affine(self.value, x),
+    ];
+    const seen = q.map((query) =>
+      query.map((_, c) => {
+        const head = c < 4 ? [0, 1, 2, 3] : [4, 5, 6, 7];
+        const weights = k.map((key, s) => {
+          const score = head.reduce((sum, i) => sum + query[i]! * key[i]!, 0);
+          return mask[b]![s] ? Math.exp(score / 2) : 0;
+        });
+        const total = weights.reduce((s, w) => s + w);
+        return weights.reduce((s, w, i) => s + w / total * v[i]![c]!, 0);
+      })
+    );
+    const attended = await affine(output.dense, seen);
+    const mid = await normOfSum(output.LayerNorm, x, attended);
+    const inner = (await affine(layer!.intermediate.dense, mid))
+      .map((row) => row.map((v) => Math.max(0, v)));
+    const fed = await affine(layer!.output.dense, inner);
+    const expected = await normOfSum(layer!.output.LayerNorm, mid, fed);
+    await assertClose(after!.slice([[b, b + 1]]), expected.flat());
+  }
 });
 
 Deno.test("another activation is another model", async () => {

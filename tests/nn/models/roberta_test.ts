@@ -71,6 +71,14 @@ Deno.test("positions begin behind pad_token_id and leave padding out, on the lef
   }
 });
 
+Deno.test("padding has the position pad_token_id, wherever it is", async () => {
+  const model = robertaModel(bertConfig), params = paramsOf(model);
+  const first = (rows: number[][]) => model.hidden(params, ids(rows))[0]!;
+  const alone = await first([[1]]).data();
+  const among = first([[2, 5, 1, 7]]).slice([null, [2, 3]]);
+  await assertClose(among, alone, { within: 0 });
+});
+
 Deno.test("the head of masked language modelling has gelu, whatever hidden_act says", async () => {
   const tokens = ids([[2, 5, 3]]);
   const model = roberta({ ...bertConfig, hidden_act: "relu" });
