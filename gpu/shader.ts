@@ -8,11 +8,12 @@
 
 import type { DType } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
-import type { View } from "../core/plan/kernel.ts";
+import { isHalf } from "../core/half.ts";
+import type { Matrix, View } from "../core/plan/kernel.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Access } from "./expr.ts";
 import { type FunctionName, functionTexts, type Width } from "./functions.ts";
-import { typeName } from "./scalar.ts";
+import { convert, typeName } from "./scalar.ts";
 
 /** A compute shader, and what to run it on. */
 export interface Program {
@@ -58,6 +59,8 @@ export function vectorBuffers(
 /** A shader under construction: its buffers and functions. */
 export class Shader {
   readonly #bindings: number[] = [];
+  /** Buffers of halves that are stored one by one. */
+  readonly #shared = new Set<number>();
   readonly #functions = {
     1: new Set<FunctionName>(),
     4: new Set<FunctionName>(),
@@ -75,6 +78,34 @@ export class Shader {
   buffer(buffer: number): string {
     if (!this.#bindings.includes(buffer)) this.#bindings.push(buffer);
     return `b${buffer}`;
+  }
+
+  /** The element of a buffer at an address, or four neighbours of one in `vectors`; halves as bits. */
+  load(buffer: number, address: string): string {
+    const name = this.buffer(buffer);
+    return isHalf(this.dtypes[buffer])
+      ? `load_${name}(${address})`
+      : `${name}[${address}]`;
+  }
+
+  /** Stores likewise. */
+  store(buffer: number, address: string, value: string): string {
+    const name = this.buffer(buffer);
+    if (!isHalf(this.dtypes[buffer])) return `${name}[${address}] = ${value};`;
+    if (!this.vectors.has(buffer)) this.#shared.add(buffer);
+    return `store_${name}(${address}, ${value});`;
+  }
+
+  /** An operand of a product likewise, as floats. */
+  operand({ buffer, dtype }: Matrix, address: string): string {
+    const width = this.vectors.has(buffer) ? 4 : 1;
+    return convert(
+      this.load(buffer, address),
+      dtype,
+      "f32",
+      width,
+      (name) => this.call(name, width),
+    );
   }
 
   /** The name of a library function at a width. */
@@ -95,17 +126,18 @@ export class Shader {
     invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
     const declarations = this.#bindings.map((buffer, binding) => {
       const access = this.writable[buffer] ? "read_write" : "read";
-      const dtype = this.dtypes[buffer]!;
-      const width = this.vectors.has(buffer) ? 4 : 1;
-      const element = typeName(dtype === "bool" ? "u32" : dtype, width);
+      const element = this.#elementOf(buffer);
       return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
     });
+    const halves = this.#bindings.filter((b) => isHalf(this.dtypes[b]))
+      .map((b) => this.#access(b));
     const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
     const code = [
       ...declarations,
       "fn word(bits: u32) -> u32 { return bits; }",
       ...functionTexts(this.#functions[1], 1),
       ...functionTexts(this.#functions[4], 4),
+      ...halves,
       ...this.#texts,
       `@compute @workgroup_size(${sections[0]!.lanes})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -115,6 +147,50 @@ let group = ${group};`,
       "}",
     ].join("\n");
     return { code, buffers: this.#bindings, workgroups };
+  }
+
+  #elementOf(buffer: number): string {
+    const dtype = this.dtypes[buffer]!;
+    const isVector = this.vectors.has(buffer);
+    if (!isHalf(dtype)) {
+      return typeName(dtype === "bool" ? "u32" : dtype, isVector ? 4 : 1);
+    }
+    return isVector
+      ? "vec2u"
+      : this.#shared.has(buffer)
+      ? "atomic<u32>"
+      : "u32";
+  }
+
+  /** The functions that read and write a buffer of halves, two in a word. */
+  #access(buffer: number): string {
+    const name = this.buffer(buffer);
+    if (this.vectors.has(buffer)) {
+      const store = this.writable[buffer]
+        ? `
+fn store_${name}(at: u32, bits: vec4u) { ${name}[at] = bits.xz | (bits.yw << vec2u(16u)); }`
+        : "";
+      return `fn load_${name}(at: u32) -> vec4u {
+  let words = ${name}[at];
+  return vec4u(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
+}${store}`;
+    }
+    const isShared = this.#shared.has(buffer);
+    const word = `${name}[at >> 1u]`;
+    // Another invocation may store the other half of the word.
+    const store = isShared
+      ? `
+fn store_${name}(at: u32, bits: u32) {
+  let shift = (at & 1u) << 4u;
+  atomicAnd(&${word}, 0xffff0000u >> shift);
+  atomicOr(&${word}, bits << shift);
+}`
+      : "";
+    return `fn load_${name}(at: u32) -> u32 {
+  return (${
+      isShared ? `atomicLoad(&${word})` : word
+    } >> ((at & 1u) << 4u)) & 0xffffu;
+}${store}`;
   }
 }
 

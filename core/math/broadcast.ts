@@ -8,6 +8,7 @@
 
 import type { DType } from "../dtype.ts";
 import { DTypeError, ShapeError, withCaller } from "../errors.ts";
+import { isHalf } from "../half.ts";
 import { fill } from "../ops.ts";
 import { broadcastShapes, format, type Shape } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
@@ -76,7 +77,7 @@ export function expectOneDType(
 }
 
 function checkNumber(op: string, x: number, dtype: DType): number {
-  if (dtype !== "f32" && !Number.isInteger(x)) {
+  if (dtype !== "f32" && !isHalf(dtype) && !Number.isInteger(x)) {
     throw new DTypeError(
       `Cannot ${op} the number ${x} and a tensor of ${dtype}: it is no integer; use cast`,
     );

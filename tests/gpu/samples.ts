@@ -142,8 +142,8 @@ export const products: fc.Arbitrary<Sample> = fc.tuple(
   kind: "matmul",
   shape,
   k,
-  a: { buffer: 0, view: a.view },
-  b: { buffer: 1, view: b.view },
+  a: { buffer: 0, view: a.view, dtype: "f32" },
+  b: { buffer: 1, view: b.view, dtype: "f32" },
   outputs: [
     output(
       3,
