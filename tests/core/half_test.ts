@@ -407,6 +407,31 @@ eachBackend("vmap and checkpoint take halves", async () => {
   ]);
 });
 
+eachBackend("what a program keeps as halves takes two bytes as well", () => {
+  using f = jit((x: Tensor) => concat([x, x]).cast("f32").sum());
+  const { arenaBytes } = f.program(bf16(2048));
+  assertEquals(arenaBytes, 2 * 2 * 2048);
+});
+
+eachBackend("a loop widens a half from outside where it uses it", async () => {
+  const w = tensor(table.subarray(0, 400), { shape: [20, 20], dtype: "bf16" });
+  const xs = tensor(table.subarray(0, 3), { dtype: "bf16" });
+  const run = (x: Tensor, w: Tensor, xs: Tensor): Tensor => {
+    const wide = w.cast("f32").transpose();
+    return scan(
+      (x: Tensor, by: Tensor) => ({ carry: x.matmul(wide).mul(by), y: null }),
+      x,
+      xs.cast("f32"),
+    ).carry;
+  };
+  const x = full([2, 20], 1e-2);
+  using f = jit(run);
+  assert(f.program(x, w, xs).arenaBytes < 1600, String(f.program(x, w, xs)));
+  using plain = jit(run);
+  const expected = plain(x, w.cast("f32"), xs.cast("f32"));
+  await assertClose(f(x, w, xs), expected, { rtol: 1e-4 });
+});
+
 eachBackend("a loop over halves reads each where it is", async () => {
   const layers = tensor(table.subarray(0, 300), {
     shape: [3, 10, 10],
