@@ -22,6 +22,7 @@ import {
   vmap,
   zeros,
 } from "cotan";
+import { checkGrads } from "cotan/testing";
 import type { Half } from "../../core/half.ts";
 import { assertClose } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
@@ -183,6 +184,7 @@ throws("computing with a half says to cast it", DTypeError, [
     "Cannot mul bf16[2] and f32[2]: the dtypes differ; use cast",
   ],
   [() => bf16(2).eq(0), `Cannot eq bf16[2]: ${storage}`],
+  [() => bf16(2).ge(bf16(2)), `Cannot ge bf16[2]: ${storage}`],
   [() => bf16(2).sum(), `Cannot sum bf16[2]: ${storage}`],
   [() => bf16(2).max(), `Cannot max bf16[2]: ${storage}`],
   [() => bf16(2).min(), `Cannot min bf16[2]: ${storage}`],
@@ -201,7 +203,7 @@ throws("computing with a half says to cast it", DTypeError, [
     () => bf16(2).mean(),
     "Cannot take the mean of bf16[2]: it must be f32; use cast",
   ],
-  [() => bf16(2).relu(), `Cannot lt bf16[2]: ${storage}`],
+  [() => bf16(2).relu(), `Cannot le bf16[2]: ${storage}`],
   [() => bf16(2, 2).tril(), `Cannot where bf16[2, 2]: ${storage}`],
   [
     () => grad((x) => x.cast("f32").sum())(bf16(2)),
@@ -363,6 +365,9 @@ eachBackend(
     const { value, grads } = step({ a: ones([1, 2]) }, frozen);
     assertEquals(await value.item(), 100);
     assertEquals(await grads.a.toArray(), [[30, 70]]);
+    await checkGrads((p, w) => p.a.matmul(w.cast("f32")).sin(), [{
+      a: ones([1, 2]),
+    }, frozen]);
     const none = grad((x) => x.cast("f16").cast("f32").mul(3).sum());
     assertEquals(await none(ones([2])).toArray(), [0, 0]);
   },
