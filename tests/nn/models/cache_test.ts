@@ -57,6 +57,12 @@ eachBackend(
         assertEquals(Array.from(await out.data()), expected);
       }),
       12,
+      // Before the first slot, and behind the last.
+      [[-1], [16], [3, 16]].map((positions) => [{
+        shape: shapes[1]!,
+        time: 1,
+        positions,
+      }]),
     );
   },
 );
