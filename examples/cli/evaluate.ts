@@ -19,7 +19,7 @@ import {
   crossEntropy,
   type CrossEntropyOptions,
 } from "../../nn/cross_entropy.ts";
-import { generate } from "../../nn/generate.ts";
+import { generate } from "../../nn/generate/mod.ts";
 import type { Model } from "../../nn/models/mod.ts";
 import type { Tokenizer } from "../../nn/checkpoint/tokenizer.ts";
 import { breathe } from "./train.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { checkSampling, chooseToken } from "../../nn/sampling.ts";
+import { checkSampling, chooseToken } from "../../../nn/generate/sampling.ts";
 
 const logits = fc.array(fc.integer({ min: -4, max: 4 }), {
   minLength: 1,

@@ -7,7 +7,7 @@ import {
 } from "@std/assert";
 import { memory, random, ShapeError, type Tensor } from "cotan";
 import { generate, type GenerateOptions, llama } from "cotan/nn";
-import { ids, useOracle } from "./support.ts";
+import { ids, useOracle } from "../support.ts";
 
 Deno.test.beforeAll(useOracle);
 
