@@ -17,6 +17,7 @@ import { assertNoLeaks } from "cotan/testing";
 import { holdBack } from "../../../nn/generate/processors.ts";
 import { eachBackend, inFloat64 } from "../../support/backends.ts";
 import { check, isFull } from "../../support/runs.ts";
+import { slowBeamSearch } from "./slow_beam_search.ts";
 import { logitsOf, smallModel, type SmallParams } from "./support.ts";
 
 const model = smallModel();
@@ -34,54 +35,16 @@ async function scoresAfter(
   return [...holdBack(logProbs, ids, options)];
 }
 
-/** Beam search as BeamSearchScorer tells it: whole sequences, sorted lists, and no cache. */
-async function slowBeamSearch(
+/** The search without a cache: each sequence is computed anew. */
+function withoutCache(
   params: SmallParams,
   start: readonly number[],
   options: BeamSearchOptions,
 ): Promise<Hypothesis[]> {
-  const { beams, maxNewTokens, earlyStopping = false, returned = 1 } = options;
-  const { lengthPenalty = 1 } = options;
-  const stop = [options.stop ?? []].flat();
-  const normed = (sum: number, length: number) =>
-    sum / Math.pow(length, lengthPenalty);
-  let running = [{ ids: [] as number[], sum: 0 }];
-  const done: Hypothesis[] = [];
-  const add = (ids: number[], sum: number) => {
-    done.push({ ids, score: normed(sum, ids.length) });
-    done.sort((a, b) => b.score - a.score);
-    done.splice(beams);
-  };
-  for (let length = 1;; length++) {
-    const all: { ids: number[]; sum: number }[] = [];
-    for (const { ids, sum } of running) {
-      const scores = await scoresAfter(params, [...start, ...ids], options);
-      scores.forEach((score, id) => {
-        if (score > -Infinity) {
-          all.push({ ids: [...ids, id], sum: sum + score });
-        }
-      });
-    }
-    all.sort((a, b) => b.sum - a.sum);
-    all.splice(beams * Math.max(2, 1 + stop.length));
-    running = [];
-    all.forEach(({ ids, sum }, rank) => {
-      if (running.length === beams) return;
-      if (!stop.includes(ids.at(-1)!)) running.push({ ids, sum });
-      else if (rank < beams) add(ids, sum);
-    });
-    if (done.length === beams) {
-      const reach = earlyStopping === "never" && lengthPenalty > 0
-        ? maxNewTokens
-        : length;
-      const isOver = earlyStopping === true ||
-        done.at(-1)!.score >= normed(all[0]!.sum, reach);
-      if (isOver) return done.slice(0, returned);
-    }
-    if (length < maxNewTokens && running.length > 0) continue;
-    for (const { ids, sum } of running) add(ids, sum);
-    return done.slice(0, returned);
-  }
+  return slowBeamSearch(
+    (ids) => scoresAfter(params, [...start, ...ids], options),
+    options,
+  );
 }
 
 function assertSame(found: Hypothesis[], expected: Hypothesis[]): void {
@@ -100,7 +63,7 @@ eachBackend("beams are those of a slow search without a cache", async () => {
   ];
   for (const each of options) {
     const found = await beamSearch(model, params, prompt, each);
-    assertSame(found, await slowBeamSearch(params, prompt, each));
+    assertSame(found, await withoutCache(params, prompt, each));
   }
 });
 
@@ -125,7 +88,7 @@ inFloat64("so are they with every option", async () => {
       using key = random.key(seed);
       const params = model.init(key);
       const found = await beamSearch(model, params, start, options);
-      assertSame(found, await slowBeamSearch(params, start, options));
+      assertSame(found, await withoutCache(params, start, options));
       for (const { leaf } of tree.leaves(params)) leaf.dispose();
     }),
     12,
