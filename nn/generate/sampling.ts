@@ -63,12 +63,12 @@ export function chooseToken(
   const best = argmax(logits);
   if (temperature === 0) return best;
   const top = logits[best]!;
-  const weights = Float64Array.from(
-    logits,
-    (logit) => Math.exp((logit - top) / temperature),
-  );
+  const weights = new Float64Array(logits.length);
+  for (let i = 0; i < weights.length; i++) {
+    weights[i] = Math.exp((logits[i]! - top) / temperature);
+  }
   keepLikely(weights, options);
-  const target = uniform * weights.reduce((sum, w) => sum + w, 0);
+  const target = uniform * total(weights);
   let sum = 0;
   for (let i = 0; i < weights.length; i++) {
     sum += weights[i]!;
@@ -117,21 +117,22 @@ function likeliest(
   topK: number,
   topP: number,
 ): number[] {
-  const sum = (some: Float64Array | number[]): number => {
-    let total = 0;
-    for (const w of some) total += w;
-    return total;
-  };
   const isCut = topK < weights.length;
   // Without topK, those below this have less than 1 - topP together, and need not be sorted.
-  const rare = isCut ? 0 : (1 - topP) / 2 * sum(weights) / weights.length;
+  const rare = isCut ? 0 : (1 - topP) / 2 * total(weights) / weights.length;
   const ranked = largest(weights, Math.min(topK, weights.length), rare);
   if (topP === 1) return ranked;
   const wanted = topP *
-    (isCut ? sum(ranked.map((i) => weights[i]!)) : sum(weights));
+    (isCut ? total(ranked.map((i) => weights[i]!)) : total(weights));
   let reached = 0, count = 0;
   while (count < ranked.length && reached < wanted) {
     reached += weights[ranked[count++]!]!;
   }
   return ranked.slice(0, count);
+}
+
+function total(weights: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < weights.length; i++) sum += weights[i]!;
+  return sum;
 }
