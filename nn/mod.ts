@@ -22,7 +22,7 @@ export { type Embedding, embedding } from "./embedding.ts";
 export { generate, type GenerateOptions } from "./generate.ts";
 export { type Linear, linear } from "./linear.ts";
 export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
-export { rope, type RopeOptions } from "./rope.ts";
+export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";
 export * from "./data/mod.ts";
