@@ -19,6 +19,8 @@ import { dropout } from "./dropout.ts";
 import { renormed } from "./dora.ts";
 import { changeByRow, projectByRow } from "./stacked.ts";
 
+export type { Adapters, Lora, SlicedLora } from "./adapter_forms.ts";
+
 /** What adapters ask of the layer that they are in. */
 export interface Site {
   /** `x aᵀ` [..., R] of an adapter with such an `a`. */
