@@ -6,19 +6,27 @@
  * @module
  */
 
-import { format, Tensor, type Tree } from "../core/mod.ts";
+import { type Shape, Tensor, type Tree } from "../core/mod.ts";
+import {
+  formatWeight,
+  isQuantized,
+  shapeOf,
+  type Weight,
+} from "../nn/quantized.ts";
 
 /** A record of a tree. */
 export type Node = { readonly [key: string]: Tree };
 
-/** A node that has a tensor `weight`. */
+/** A node that has a `weight`, a tensor or a quantised one. */
 export interface Layer {
   /** Path of the node. */
   readonly path: string;
   /** The node. */
   readonly node: Node;
   /** Its weight. */
-  readonly weight: Tensor;
+  readonly weight: Weight;
+  /** The weight's shape. */
+  readonly shape: Shape;
 }
 
 /** Layers of a tree, in its order. */
@@ -53,7 +61,9 @@ function mapAt(
     return out.every((child, i) => child === tree[i]) ? tree : out;
   }
   const { weight } = tree;
-  if (weight instanceof Tensor) return change({ path, node: tree, weight });
+  if (weight instanceof Tensor || isQuantized(weight)) {
+    return change({ path, node: tree, weight, shape: shapeOf(weight) });
+  }
   const entries = Object.entries(tree).map(([key, child]) =>
     [key, mapAt(child, below(key), change)] as const
   );
@@ -87,13 +97,13 @@ export type LayerKind = "linear" | "conv1D" | "embedding" | "vector";
  * whether weights of other layers than embeddings are [in, out].
  */
 export function kindOf(
-  { path, node, weight }: Layer,
+  { path, node, shape }: Layer,
   fanInFanOut?: boolean,
 ): LayerKind {
-  if (weight.shape.length !== 2) return "vector";
+  if (shape.length !== 2) return "vector";
   if (!("bias" in node) && EMBEDDING.test(path)) return "embedding";
   if (fanInFanOut !== undefined) return fanInFanOut ? "conv1D" : "linear";
-  const [first, second] = weight.shape;
+  const [first, second] = shape;
   if (first !== second) {
     const out = node.bias instanceof Tensor ? node.bias.shape[0] : undefined;
     const into = factorIn(node.lora)?.shape.at(-1);
@@ -112,10 +122,10 @@ function factorIn(lora: Tree): Tensor | undefined {
 
 /** Number of features that a layer takes and gives; of an embedding, what it takes are ids. */
 export function sizesOf(
-  { weight }: Layer,
+  { shape }: Layer,
   kind: LayerKind,
 ): { readonly into: number; readonly out: number } {
-  const [first, second] = weight.shape as [number, number];
+  const [first, second] = shape as [number, number];
   return kind === "linear"
     ? { into: second, out: first }
     : { into: first, out: second };
@@ -127,10 +137,10 @@ export function oriented(matrix: Tensor, kind: LayerKind): Tensor {
 }
 
 /** Why a layer can have no adapter, for an error, or null where it can. */
-export function whyNotAdaptable({ weight }: Layer): string | null {
-  if (weight.shape.length === 2) return null;
+export function whyNotAdaptable({ weight, shape }: Layer): string | null {
+  if (shape.length === 2) return null;
   return `its weight is ${
-    format(weight)
+    formatWeight(weight)
   }, and that of a linear layer is [out, in]`;
 }
 

@@ -11,6 +11,7 @@
 import { random, scope, Tensor, tensor, type Tree } from "../core/mod.ts";
 import type { Adapter, Adapters, Lora, Saved } from "../nn/adapter_forms.ts";
 import { rowNorms } from "../nn/dora.ts";
+import { dense } from "../nn/quantized.ts";
 import { initialFactors, pissaIterations } from "./factors.ts";
 import {
   kindOf,
@@ -92,10 +93,10 @@ function adapt(
 }
 
 /** Copies of what is trained whole. Donating them leaves the base as it is. */
-function savedOf({ node }: Layer, { saves }: Setting): Saved {
+function savedOf({ node, weight }: Layer, { saves }: Setting): Saved {
   return Object.fromEntries(
     saves.flatMap((name) => {
-      const own = node[name];
+      const own = name === "weight" ? dense(weight) : node[name];
       return own instanceof Tensor ? [[name, own.mul(1)]] : [];
     }),
   );
@@ -117,8 +118,8 @@ function lowRank(
   checkRank(layer, rank, [size, into]);
   const scale = alpha / (rslora ? Math.sqrt(rank) : rank);
   const isEmbedding = kind === "embedding";
-  const part = (i: number) =>
-    oriented(weight, kind).slice([[i * size, (i + 1) * size]]);
+  const whole = () => oriented(dense(weight), kind);
+  const part = (i: number) => whole().slice([[i * size, (i + 1) * size]]);
   const loras = parts.map((isAdapted, i): Lora | null => {
     if (!isAdapted) return null;
     const key = parts.length > 1 ? random.foldIn(keyOf(path), i) : keyOf(path);
@@ -138,7 +139,6 @@ function lowRank(
     };
   });
   if (pissaIterations(init) === null) return { loras, node };
-  const taken = updateOf(loras, oriented(weight, kind));
-  const rest = weight.sub(oriented(taken, kind));
-  return { loras, node: { ...node, weight: rest } };
+  const rest = whole().sub(updateOf(loras, whole()));
+  return { loras, node: { ...node, weight: oriented(rest, kind) } };
 }

@@ -18,10 +18,17 @@ import {
 } from "../core/mod.ts";
 import { adaptersIn, inForce, partsOf } from "../nn/adapter_forms.ts";
 import {
+  dense,
+  formatWeight,
+  isQuantized,
+  type Weight,
+} from "../nn/quantized.ts";
+import {
   isTied,
   kindOf,
   type Layer,
   layersOf,
+  mapLayers,
   type Node,
   oriented,
 } from "./layers.ts";
@@ -35,6 +42,11 @@ export interface MergeOptions {
    * at `lm_head`. The model is then one of `tie_word_embeddings: false`.
    */
   readonly untie?: boolean;
+  /**
+   * What adapters of quantised weights are merged into: "quantised" is these weights made f32, which the adapters were
+   * trained on, in the adapted layers alone; parameters of the same model are taken in every quantised layer.
+   */
+  readonly base?: "quantised" | Tree;
   /** Whether weights are [in, out], in all layers but embeddings; by their names and sizes when absent. */
   readonly fanInFanOut?: boolean;
 }
@@ -64,8 +76,13 @@ export function mergeAdapters<T extends Tree>(
   options: MergeOptions = {},
 ): T {
   const layers = layersOf(tuned);
+  const baseAt = basesOf(options.base);
   const heads: Layer[] = [];
-  const merged = mapAdapted(tuned, "merge adapters", (layer) => {
+  const rebased = mapLayers(tuned, (layer) => {
+    const weight = baseAt(layer);
+    return weight === layer.weight ? layer.node : { ...layer.node, weight };
+  });
+  const merged = mapAdapted(rebased, "merge adapters", (layer) => {
     if (isTied(layer, layers)) heads.push(layer);
     return mergedNode(layer, options);
   });
@@ -77,6 +94,36 @@ export function mergeAdapters<T extends Tree>(
   );
 }
 
+/** The weight of a layer that its adapter is merged into. */
+function basesOf(base: MergeOptions["base"]): (layer: Layer) => Weight {
+  if (base === "quantised") return ({ weight }) => weight;
+  const others = new Map(
+    base === undefined
+      ? []
+      : layersOf(base).map(({ path, weight }) => [path, weight]),
+  );
+  return ({ path, node, weight, shape }) => {
+    if (!isQuantized(weight)) return weight;
+    const other = others.get(path);
+    if (base === undefined) {
+      if (!node.lora) return weight;
+      throw new TreeError(
+        `Cannot merge the adapter at ${path}: its weight is ${
+          formatWeight(weight)
+        }, so say which base is meant, by base: "quantised" or the parameters that it was made of`,
+      );
+    }
+    if (other instanceof Tensor && other.shape.join() === shape.join()) {
+      return other;
+    }
+    throw new TreeError(
+      `Cannot merge the adapter at ${path}: the base has ${
+        other ? formatWeight(other) : "nothing"
+      } there, expected f32[${shape.join(", ")}]`,
+    );
+  };
+}
+
 function mergedNode(layer: AdaptedLayer, options: MergeOptions): Node {
   const { node, path, lora } = layer;
   const parts = adaptersIn(lora).map(partsOf).filter((list) => list.length > 0);
@@ -86,13 +133,17 @@ function mergedNode(layer: AdaptedLayer, options: MergeOptions): Node {
     );
   }
   const bias = node.bias as Tensor | null | undefined;
-  const own = inForce({ weight: layer.weight, bias, lora });
+  const own = inForce<Weight, typeof bias>({
+    weight: layer.weight,
+    bias,
+    lora,
+  });
   const kind = kindOf(layer, options.fanInFanOut);
-  const weight = scope(() => {
-    const dense = oriented(own.weight, kind);
-    const sum = parts.map((list) => updateOf(list, dense))
-      .reduce((sum, update) => sum.add(update), dense);
-    return parts.length > 0 ? oriented(sum, kind) : own.weight;
+  const weight = parts.length === 0 ? own.weight : scope(() => {
+    const base = oriented(dense(own.weight), kind);
+    const sum = parts.map((list) => updateOf(list, base))
+      .reduce((sum, update) => sum.add(update), base);
+    return oriented(sum, kind);
   });
   return {
     ...bare(node),

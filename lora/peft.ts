@@ -29,7 +29,14 @@ import {
 } from "../nn/checkpoint/safetensors.ts";
 import { typeOf } from "../nn/checkpoint/safetensors_data.ts";
 import type { Lora } from "../nn/adapter_forms.ts";
-import { kindOf, type Layer, layersOf, mapLayers, sizesOf } from "./layers.ts";
+import {
+  kindOf,
+  type Layer,
+  layersOf,
+  mapLayers,
+  sizesOf,
+  whyNotAdaptable,
+} from "./layers.ts";
 import { type AdaptedLayer, adaptedLayers, plainLora } from "./loras.ts";
 import {
   isTarget,
@@ -203,15 +210,9 @@ function targetsOf(config: PeftConfig, params: Tree, what: string): Layer[] {
 }
 
 function whyNotLoadable(layer: Layer): string | null {
-  const kind = kindOf(layer);
-  if (kind === "embedding") {
-    return "it is an embedding, and adapters of embeddings are not loaded yet";
-  }
-  return kind === "vector"
-    ? `its weight is ${
-      format(layer.weight)
-    }, and that of a linear layer is [out, in]`
-    : null;
+  return kindOf(layer) === "embedding"
+    ? "it is an embedding, and adapters of embeddings are not loaded yet"
+    : whyNotAdaptable(layer);
 }
 
 function checkTensors(

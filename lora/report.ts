@@ -8,6 +8,7 @@
 
 import { type Tree, tree as trees } from "../core/mod.ts";
 import { type Lora, partsOf, savedIn } from "../nn/adapter_forms.ts";
+import { isQuantized } from "../nn/quantized.ts";
 import { layersOf } from "./layers.ts";
 import { type AdaptedLayer, adaptedLayers, byName } from "./loras.ts";
 import { dropAdapters } from "./named.ts";
@@ -42,7 +43,14 @@ import { warningsOf } from "./report_warnings.ts";
 export async function report(tuned: Tree): Promise<Report> {
   const layers = adaptedLayers(tuned, "report on adapters");
   const entries = (await Promise.all(layers.map(entriesOf))).flat();
-  const modelParameters = trees.count(dropAdapters(tuned));
+  const modelParameters = trees.count(dropAdapters(tuned)) +
+    sum(
+      layersOf(tuned).map(({ weight, shape }) =>
+        isQuantized(weight)
+          ? shape.reduce((n, d) => n * d, 1) - trees.count(weight)
+          : 0
+      ),
+    );
   const percentOf = (count: number) => 100 * count / modelParameters;
   const scaled = entries.flatMap(({ rank, scale }) =>
     rank !== null && scale !== null ? [{ rank, scale }] : []
@@ -99,7 +107,7 @@ type Entry =
   & { readonly path: string };
 
 async function entriesOf(
-  { path, weight, lora }: AdaptedLayer,
+  { path, shape, lora }: AdaptedLayer,
 ): Promise<Entry[]> {
   const found: Entry[] = [];
   const target = lastName(path);
@@ -113,7 +121,7 @@ async function entriesOf(
         target,
         name,
         slices: parts.length > 1 ? { of: parts.length, at } : null,
-        weight: weight.shape,
+        weight: shape,
         rank: some[0]!.a.shape.at(-2)!,
         scale: await scaleOf(some[0]!),
         parameters: sum(

@@ -8,13 +8,13 @@
 
 import {
   DTypeError,
-  format,
   ShapeError,
   Tensor,
   type Tree,
   TreeError,
 } from "../core/mod.ts";
 import { type Adapters, isNamed } from "../nn/adapter_forms.ts";
+import { formatWeight } from "../nn/quantized.ts";
 import { isTied, kindOf, type Layer, layersOf, sizesOf } from "./layers.ts";
 import type { LoraOptions } from "./options.ts";
 import { fitsPattern, selectLayers, selectorOf } from "./targets.ts";
@@ -150,10 +150,10 @@ function checkFree({ path, node }: Layer, name: string | undefined): void {
 }
 
 function checkWeight({ path, weight }: Layer, rank: number): void {
-  if (weight.dtype === "f32") return;
+  if (!(weight instanceof Tensor) || weight.dtype === "f32") return;
   throw new DTypeError(
     `Cannot adapt ${path} of weight ${
-      format(weight)
+      formatWeight(weight)
     } at rank ${rank}: it must be f32`,
   );
 }
@@ -168,7 +168,7 @@ export function checkRank(
   if (Number.isInteger(rank) && rank >= 1 && rank <= most) return;
   throw new ShapeError(
     `Cannot adapt ${path} of weight ${
-      format(weight)
+      formatWeight(weight)
     } at rank ${rank}: the rank must be an integer from 1 to ${most}`,
   );
 }

@@ -17,6 +17,7 @@ import {
   stack,
   type Tensor,
   type Tree,
+  tree as trees,
   TreeError,
   zeros,
 } from "../core/mod.ts";
@@ -58,7 +59,9 @@ export function stackAdapters<T extends Tree>(models: readonly T[]): T {
   return scope(() =>
     mapLayers(first, ({ path, node, weight }): Node => {
       const layers = all.map((layers) => layers.get(path));
-      const other = layers.findIndex((layer) => layer?.weight !== weight);
+      const other = layers.findIndex((layer) =>
+        !layer || !isSame(layer.weight, weight)
+      );
       if (other !== -1) {
         throw new TreeError(
           `Cannot ${WHAT}: models 0 and ${other} differ in their base at ${path}; adapt the same parameters`,
@@ -87,6 +90,12 @@ export function stackAdapters<T extends Tree>(models: readonly T[]): T {
       `Cannot ${WHAT}: the one at ${layer.path} is more than a, b and scale`,
     );
   }
+}
+
+/** Whether two weights are the same tensors. */
+function isSame(one: Tree, other: Tree): boolean {
+  const [x, y] = [one, other].map(trees.leaves);
+  return x!.every(({ leaf }, i) => leaf === y![i]?.leaf);
 }
 
 /** Adapters of one slice, null for none, as one. */

@@ -10,6 +10,7 @@ import {
   compileSelector,
   type Selector,
   type Tree,
+  tree as trees,
   TreeError,
 } from "../core/mod.ts";
 import {
@@ -75,7 +76,7 @@ export function selectorOf(
 ): (layer: Layer) => boolean {
   const paths = layers.map(({ path }) => path);
   const selects = compileSelector(selector, paths, { what: "layer", below });
-  return ({ path, weight }) => selects(path, weight);
+  return ({ path, weight }) => selects(path, trees.leaves(weight)[0]!.leaf);
 }
 
 function inBlocks(

@@ -9,6 +9,13 @@
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
 import { adapted, projectFrom } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import {
+  dense,
+  formatWeight,
+  shapeOf,
+  type Weight,
+  withDense,
+} from "./quantized.ts";
 
 /** A linear layer as GPT-2's checkpoints keep it. */
 export type Conv1D<A extends Adapters = Lora> = {
@@ -37,18 +44,20 @@ export type Conv1D<A extends Adapters = Lora> = {
  * ```
  */
 export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
-  const { weight, bias } = inForce(p);
-  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[0]) {
+  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
+  const shape = shapeOf(weight);
+  if (shape.length !== 2 || x.shape.at(-1) !== shape[0]) {
     throw new ShapeError(
-      `Cannot apply a Conv1D layer of weight ${format(weight)} to ${
+      `Cannot apply a Conv1D layer of weight ${formatWeight(weight)} to ${
         format(x)
-      }: the last axis must be ${weight.shape[0]}`,
+      }: the last axis must be ${shape[0]}`,
     );
   }
   return scope(() => {
-    const y = adapted(x.matmul(weight), p.lora, {
+    const own = withDense(x, weight, (x, w) => x.matmul(w));
+    const y = adapted(own, p.lora, {
       project: projectFrom(x),
-      weight: () => weight.transpose(),
+      weight: () => dense(weight).transpose(),
     });
     return bias ? y.add(bias) : y;
   });

@@ -11,6 +11,13 @@
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
 import { adapted, projectFrom } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import {
+  dense,
+  formatWeight,
+  shapeOf,
+  type Weight,
+  withDense,
+} from "./quantized.ts";
 
 /** A linear layer as PyTorch's nn.Linear keeps it. */
 export type Linear<A extends Adapters = Lora> = {
@@ -39,18 +46,20 @@ export type Linear<A extends Adapters = Lora> = {
  * ```
  */
 export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
-  const { weight, bias } = inForce(p);
-  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[1]) {
+  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
+  const shape = shapeOf(weight);
+  if (shape.length !== 2 || x.shape.at(-1) !== shape[1]) {
     throw new ShapeError(
-      `Cannot apply a linear layer of weight ${format(weight)} to ${
+      `Cannot apply a linear layer of weight ${formatWeight(weight)} to ${
         format(x)
-      }: the last axis must be ${weight.shape[1]}`,
+      }: the last axis must be ${shape[1]}`,
     );
   }
   return scope(() => {
-    const y = adapted(x.matmul(weight.transpose()), p.lora, {
+    const own = withDense(x, weight, (x, w) => x.matmul(w.transpose()));
+    const y = adapted(own, p.lora, {
       project: projectFrom(x),
-      weight: () => weight,
+      weight: () => dense(weight),
     });
     return bias ? y.add(bias) : y;
   });
