@@ -28,7 +28,7 @@ import {
 } from "../support/golden.ts";
 
 /** Folders of golden files. */
-const cases = ["lora-gpt2-mergedlinear"] as const;
+const cases = ["lora-gpt2-mergedlinear", "lora-bert-linear"] as const;
 
 /** What inputs.json holds beside the inputs. */
 interface Training {
