@@ -79,12 +79,16 @@ function isList(tree: Tree): tree is readonly Tree[] {
 /** Names of tables of embeddings in the models of Hugging Face; bias-less linear layers look alike. */
 const EMBEDDING = /(?:^|\.)(?:w[tp]e|embed_(?!out)\w+|\w*embeddings?)$/;
 
-/** Tables that an output head may be tied to: those of tokens. */
-const TOKENS = /(?:^|\.)(?:wte|embed_tokens|embed_in|word_embeddings)$/;
+/** Tables of tokens that the output head of a decoder, or of an encoder, may be tied to. */
+const DECODED = /(?:^|\.)(?:wte|embed_tokens|embed_in)$/;
+const ENCODED = /(?:^|\.)word_embeddings$/;
+
+/** What stands before the output head of an encoder of masked tokens, which is tied. */
+const MASKED_HEAD = /^(?:cls\.predictions|lm_head|vocab_transform)(?:\.|$)/;
 
 /** Output heads in the models of Hugging Face. A tied head has no node of its own. */
 const HEAD =
-  /^(?:lm_head|embed_out|score|classifier|qa_outputs|cls\.predictions\.decoder)(?:\.|$)/;
+  /^(?:lm_head|lm_head\.decoder|embed_out|cls\.predictions\.decoder|vocab_projector|score|qa_outputs|classifier(?:\..*)?)$/;
 
 /** GPT-2's layers whose weight is [in, out]. */
 const CONV1D = /(?:^|\.)(?:c_attn|q_attn|c_proj|c_fc)$/;
@@ -149,7 +153,12 @@ export function isHead({ path }: Layer): boolean {
   return HEAD.test(path);
 }
 
-/** Whether the table of an embedding is an output head's weight too: a table of tokens in a tree without a head. */
-export function isTied(layer: Layer, layers: readonly Layer[]): boolean {
-  return TOKENS.test(layer.path) && !layers.some(isHead);
+/**
+ * Whether the table of an embedding is an output head's weight too: that of a decoder without a head of its own, or of an
+ * encoder that has what stands before such a head.
+ */
+export function isTied({ path }: Layer, layers: readonly Layer[]): boolean {
+  if (layers.some(isHead)) return false;
+  return DECODED.test(path) ||
+    ENCODED.test(path) && layers.some(({ path }) => MASKED_HEAD.test(path));
 }

@@ -38,8 +38,8 @@ import { updateOf } from "./update.ts";
 /** How adapters are merged. */
 export interface MergeOptions {
   /**
-   * Whether the output head gets a weight of its own where it is tied to an embedding that changes: the unchanged table,
-   * at `lm_head`. The model is then one of `tie_word_embeddings: false`.
+   * Whether a decoder's output head gets a weight of its own where it is tied to an embedding that changes: the unchanged
+   * table, at `lm_head`. The model is then one of `tie_word_embeddings: false`.
    */
   readonly untie?: boolean;
   /**
@@ -152,13 +152,13 @@ function mergedNode(layer: AdaptedLayer, options: MergeOptions): Node {
   };
 }
 
-/** The output head that a tied embedding was, at the place where models look for it. */
-function headNode(tree: Tree, { weight }: Layer): Node {
-  const { cls } = tree as Node;
-  if (!cls || cls instanceof Tensor) return { lm_head: { weight } };
-  const { predictions } = cls as { readonly predictions: Node };
-  const decoder = { weight };
-  return { cls: { ...cls, predictions: { ...predictions, decoder } } };
+/** The output head that a tied embedding was, where decoders look for it. Encoders have tied heads alone. */
+function headNode(tree: Tree, { path, weight }: Layer): Node {
+  const { cls, lm_head, vocab_projector } = tree as Node;
+  if (!cls && !lm_head && !vocab_projector) return { lm_head: { weight } };
+  throw new TreeError(
+    `Cannot merge the adapter at ${path}: its table is the output head's weight too, and the head of this model can have no other`,
+  );
 }
 
 /** What merging changes. */

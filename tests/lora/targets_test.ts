@@ -20,6 +20,7 @@ Deno.test("a layer's kind is told by its bias, else by its name, or by the calle
     path,
     node: bias === undefined ? {} : { bias: zeros([bias]) },
     weight: zeros(shape),
+    shape,
   });
   const cases: [Parameters<typeof kindOf>, string][] = [
     [[layer("h.0.attn.c_attn", [8, 24], 24)], "conv1D"],
