@@ -23,6 +23,7 @@ export {
 } from "./named.ts";
 export type { LoraOptions } from "./options.ts";
 export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
+export { fromPissa, type PissaOrigin } from "./pissa_export.ts";
 export { dequantize, quantize, type QuantizeOptions } from "./quantize.ts";
 export { report } from "./report.ts";
 export type { Report, ReportBytes, ReportRow } from "./report_form.ts";

@@ -253,7 +253,22 @@ Deno.test("the trainable half is exactly a and b of the targets, and merges back
 });
 
 Deno.test("paths of adapters are told from others, with a slice or a name in between", () => {
-  for (const path of ["lora.a", "x.lora.b", "x.lora.0.a", "x.lora.tale.b"]) {
+  for (
+    const path of [
+      "lora.a",
+      "x.lora.b",
+      "x.lora.0.a",
+      "x.lora.tale.b",
+      "x.lora.tale.0.b",
+      "x.lora.slices.2.a",
+      "x.lora.tale.slices.2.a",
+      "x.lora.magnitude",
+      "x.lora.0.magnitude",
+      "x.lora.bias",
+      "x.lora.weight",
+      "x.lora.tale.weight",
+    ]
+  ) {
     assert(isAdapter(path), path);
   }
   for (
@@ -261,6 +276,16 @@ Deno.test("paths of adapters are told from others, with a slice or a name in bet
       "a",
       "lora",
       "x.lora.scale",
+      "x.lora.0.scale",
+      "x.lora.rank",
+      "x.lora.ranks",
+      "x.lora.from",
+      "x.lora.tale.key",
+      "x.lora.rate",
+      "x.lora.rows",
+      "x.weight",
+      "x.bias",
+      "x.weight.int8",
       "lora.a.b.a",
       "xlora.a",
       "lora.ab",

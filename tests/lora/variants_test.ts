@@ -19,6 +19,7 @@ import {
 import {
   type AdapterInit,
   dropAdapters,
+  fromPissa,
   isAdapter,
   lora,
   type LoraOptions,
@@ -517,3 +518,31 @@ inFloat64("what is trained whole stands in, and is a copy", async () => {
     distance(await outputs(gpt, changed), await outputs(gpt, direct)) < 1e-14,
   );
 });
+
+inFloat64(
+  "PiSSA's adapters are ordinary ones of twice the rank of the original weights",
+  async () => {
+    const params = base();
+    for (const parts of [{}, q_v]) {
+      const start = adapt(params, { init: "pissa", parts });
+      const trained = moved(start);
+      const tuned = fromPissa(trained, { start, params });
+      assert(
+        distance(await outputs(gpt, trained), await outputs(gpt, tuned)) <
+          1e-11,
+      );
+      assertEquals(dropAdapters(tuned), params);
+      assertThrows(
+        () =>
+          fromPissa(trained, {
+            start: adapt(params, { targets: "c_fc" }),
+            params,
+          }),
+        TreeError,
+        `Cannot take PiSSA apart: the start has no such adapter at transformer.h.0.attn.c_attn.lora${
+          "c_attn" in parts ? ".0" : ""
+        }`,
+      );
+    }
+  },
+);
