@@ -4,7 +4,28 @@
  * @module
  */
 
-export { isAdapter, lora, type LoraOptions } from "./lora.ts";
-export { dropAdapters, mergeAdapters, scaleAdapters } from "./merge.ts";
+export { type Combination, combineAdapters, type Combined } from "./combine.ts";
+export { withDropout } from "./dropout.ts";
+export type { AdapterInit } from "./factors.ts";
+export { isAdapter } from "./is_adapter.ts";
+export { lora } from "./lora.ts";
+export {
+  mergeAdapters,
+  type MergeCheck,
+  type MergeOptions,
+  verifyMerge,
+} from "./merge.ts";
+export {
+  activate,
+  adapterNames,
+  dropAdapters,
+  scaleAdapters,
+} from "./named.ts";
+export type { LoraOptions } from "./options.ts";
 export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
-export { type Report, report, type ReportRow } from "./report.ts";
+export { fromPissa, type PissaOrigin } from "./pissa_export.ts";
+export { dequantize, quantize, type QuantizeOptions } from "./quantize.ts";
+export { report } from "./report.ts";
+export type { Report, ReportBytes, ReportRow } from "./report_form.ts";
+export { stackAdapters, withRows } from "./stack.ts";
+export type { TargetOptions } from "./targets.ts";

@@ -7,7 +7,15 @@
  */
 
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-import { adapted, type Adapters, type Lora } from "./adapter.ts";
+import { adapted, projectFrom } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import {
+  dense,
+  formatWeight,
+  shapeOf,
+  type Weight,
+  withDense,
+} from "./quantized.ts";
 
 /** A linear layer as GPT-2's checkpoints keep it. */
 export type Conv1D<A extends Adapters = Lora> = {
@@ -15,7 +23,7 @@ export type Conv1D<A extends Adapters = Lora> = {
   readonly weight: Tensor;
   /** [out]; none when absent or null. */
   readonly bias?: Tensor | null;
-  /** Adapters of the weight or of its slices; none when absent. */
+  /** Adapters; none when absent. */
   readonly lora?: A;
 };
 
@@ -36,20 +44,21 @@ export type Conv1D<A extends Adapters = Lora> = {
  * ```
  */
 export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
-  const { weight, bias, lora } = p;
-  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[0]) {
+  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
+  const shape = shapeOf(weight);
+  if (shape.length !== 2 || x.shape.at(-1) !== shape[0]) {
     throw new ShapeError(
-      `Cannot apply a Conv1D layer of weight ${format(weight)} to ${
+      `Cannot apply a Conv1D layer of weight ${formatWeight(weight)} to ${
         format(x)
-      }: the last axis must be ${weight.shape[0]}`,
+      }: the last axis must be ${shape[0]}`,
     );
   }
   return scope(() => {
-    const y = x.matmul(weight);
-    return adapted(
-      bias ? y.add(bias) : y,
-      lora,
-      (a) => x.matmul(a.transpose()),
-    );
+    const own = withDense(x, weight, (x, w) => x.matmul(w));
+    const y = adapted(own, p.lora, {
+      project: projectFrom(x),
+      weight: () => dense(weight).transpose(),
+    });
+    return bias ? y.add(bias) : y;
   });
 }

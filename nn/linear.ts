@@ -9,7 +9,15 @@
  */
 
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-import { adapted, type Adapters, type Lora } from "./adapter.ts";
+import { adapted, projectFrom } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import {
+  dense,
+  formatWeight,
+  shapeOf,
+  type Weight,
+  withDense,
+} from "./quantized.ts";
 
 /** A linear layer as PyTorch's nn.Linear keeps it. */
 export type Linear<A extends Adapters = Lora> = {
@@ -17,7 +25,7 @@ export type Linear<A extends Adapters = Lora> = {
   readonly weight: Tensor;
   /** [out]; none when absent or null. */
   readonly bias?: Tensor | null;
-  /** Adapters of the weight or of its slices; none when absent. */
+  /** Adapters; none when absent. */
   readonly lora?: A;
 };
 
@@ -38,20 +46,21 @@ export type Linear<A extends Adapters = Lora> = {
  * ```
  */
 export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
-  const { weight, bias, lora } = p;
-  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[1]) {
+  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
+  const shape = shapeOf(weight);
+  if (shape.length !== 2 || x.shape.at(-1) !== shape[1]) {
     throw new ShapeError(
-      `Cannot apply a linear layer of weight ${format(weight)} to ${
+      `Cannot apply a linear layer of weight ${formatWeight(weight)} to ${
         format(x)
-      }: the last axis must be ${weight.shape[1]}`,
+      }: the last axis must be ${shape[1]}`,
     );
   }
   return scope(() => {
-    const y = x.matmul(weight.transpose());
-    return adapted(
-      bias ? y.add(bias) : y,
-      lora,
-      (a) => x.matmul(a.transpose()),
-    );
+    const own = withDense(x, weight, (x, w) => x.matmul(w.transpose()));
+    const y = adapted(own, p.lora, {
+      project: projectFrom(x),
+      weight: () => dense(weight),
+    });
+    return bias ? y.add(bias) : y;
   });
 }

@@ -7,7 +7,13 @@
  * @module
  */
 
-export type { Adapters, Lora, SlicedLora } from "./adapter.ts";
+export type {
+  Adapter,
+  Adapters,
+  Lora,
+  Saved,
+  SlicedLora,
+} from "./adapter_forms.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
 export {
   classificationLoss,
