@@ -4,7 +4,21 @@
  * @module
  */
 
+export { dylora, type DyloraOptions } from "./dylora.ts";
 export { isAdapter, lora, type LoraOptions } from "./lora.ts";
 export { dropAdapters, mergeAdapters, scaleAdapters } from "./merge.ts";
 export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
+export {
+  rankwise,
+  type RankwiseOptimizer,
+  type RankwiseOptions,
+  type RankwiseState,
+} from "./rankwise.ts";
+export {
+  atEachRank,
+  atRank,
+  drawRank,
+  type RankDistribution,
+  truncate,
+} from "./ranks.ts";
 export { type Report, report, type ReportRow } from "./report.ts";
