@@ -6,6 +6,12 @@
 
 export { dylora, type DyloraOptions } from "./dylora.ts";
 export { isAdapter, lora, type LoraOptions } from "./lora.ts";
+export {
+  type Cascade,
+  type CascadeState,
+  lorasc,
+  type LorascOptions,
+} from "./lorasc.ts";
 export { dropAdapters, mergeAdapters, scaleAdapters } from "./merge.ts";
 export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
 export {
@@ -22,3 +28,9 @@ export {
   truncate,
 } from "./ranks.ts";
 export { type Report, report, type ReportRow } from "./report.ts";
+export {
+  stagewise,
+  type StagewiseOptimizer,
+  type StagewiseOptions,
+  type StagewiseState,
+} from "./stagewise.ts";
