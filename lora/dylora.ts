@@ -10,8 +10,9 @@
  */
 
 import { scope, tensor, type Tree } from "../core/mod.ts";
-import { lora, type LoraOptions } from "./lora.ts";
+import { lora } from "./lora.ts";
 import { mapLoras } from "./loras.ts";
+import type { LoraOptions } from "./options.ts";
 
 /** How `dylora` adapts a model. */
 export interface DyloraOptions extends Omit<LoraOptions, "rslora"> {

@@ -23,10 +23,12 @@ import {
   type Tree,
   TreeError,
 } from "../core/mod.ts";
-import { layersOf, mapLayers, type Node } from "./layers.ts";
-import { lora, type LoraOptions } from "./lora.ts";
-import { type LoraNode, mapLoras } from "./loras.ts";
+import type { Lora } from "../nn/adapter_forms.ts";
+import { layersOf, mapLayers } from "./layers.ts";
+import { lora } from "./lora.ts";
+import { mapLoras } from "./loras.ts";
 import { mergeAdapters } from "./merge.ts";
+import type { LoraOptions } from "./options.ts";
 
 /** Settings of a cascade; those of its fast adapters are `lora`'s. */
 export interface LorascOptions extends Omit<LoraOptions, "key"> {
@@ -144,7 +146,7 @@ export function lorasc(options: LorascOptions): Cascade {
   }
 
   /** The slow adapter with a part of a fast one beside it. */
-  function joined(slow: LoraNode | null, fast: LoraNode): Node {
+  function joined(slow: Lora | null, fast: Lora): Lora {
     const b = fast.b.mul(fast.scale.mul(slowRate));
     if (!slow) return { a: fast.a, b, scale: tensor(1) };
     return {
@@ -228,8 +230,8 @@ function isAdapted(tree: Tree): boolean {
   return adaptedPaths(tree).length > 0;
 }
 
-function lorasOf(tree: Tree): Map<string, LoraNode> {
-  const found = new Map<string, LoraNode>();
+function lorasOf(tree: Tree): Map<string, Lora> {
+  const found = new Map<string, Lora>();
   mapLoras(tree, "read adapters", (lora, path) => {
     found.set(path, lora);
     return lora;

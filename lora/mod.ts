@@ -4,16 +4,36 @@
  * @module
  */
 
+export { type Combination, combineAdapters, type Combined } from "./combine.ts";
+export { withDropout } from "./dropout.ts";
+export type { AdapterInit } from "./factors.ts";
+export { isAdapter } from "./is_adapter.ts";
+export { lora } from "./lora.ts";
+export {
+  mergeAdapters,
+  type MergeCheck,
+  type MergeOptions,
+  verifyMerge,
+} from "./merge.ts";
+export {
+  activate,
+  adapterNames,
+  dropAdapters,
+  scaleAdapters,
+} from "./named.ts";
+export type { LoraOptions } from "./options.ts";
+export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
+export { report } from "./report.ts";
+export type { Report, ReportBytes, ReportRow } from "./report_form.ts";
+export { stackAdapters, withRows } from "./stack.ts";
+export type { TargetOptions } from "./targets.ts";
 export { dylora, type DyloraOptions } from "./dylora.ts";
-export { isAdapter, lora, type LoraOptions } from "./lora.ts";
 export {
   type Cascade,
   type CascadeState,
   lorasc,
   type LorascOptions,
 } from "./lorasc.ts";
-export { dropAdapters, mergeAdapters, scaleAdapters } from "./merge.ts";
-export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
 export {
   rankwise,
   type RankwiseOptimizer,
@@ -27,7 +47,6 @@ export {
   type RankDistribution,
   truncate,
 } from "./ranks.ts";
-export { type Report, report, type ReportRow } from "./report.ts";
 export {
   stagewise,
   type StagewiseOptimizer,

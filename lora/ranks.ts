@@ -18,11 +18,11 @@ import {
   TreeError,
   where,
 } from "../core/mod.ts";
-import type { Node } from "./layers.ts";
-import { type LoraNode, mapLoras } from "./loras.ts";
+import type { Lora } from "../nn/adapter_forms.ts";
+import { mapLoras } from "./loras.ts";
 
 /** An adapter of `dylora`. */
-type RankedLora = LoraNode & {
+type RankedLora = Lora & {
   readonly rank: Tensor;
   readonly ranks: Tensor;
   readonly from?: Tensor;
@@ -96,7 +96,7 @@ export function atRank<T extends Tree>(tuned: T, b: number | Tensor): T {
 export function truncate<T extends Tree>(tuned: T, b: number): T {
   const what = `cut to rank ${b}`;
   return scope(() =>
-    mapLoras(tuned, what, (lora, path): Node => {
+    mapLoras(tuned, what, (lora, path) => {
       const { rank, ranks: _ranks, from: _from, ...rest } = ranked(
         lora,
         path,
@@ -189,7 +189,7 @@ export function atEachRank<T extends Tree>(
   });
 }
 
-function ranked(lora: LoraNode, path: string, what: string): RankedLora {
+function ranked(lora: Lora, path: string, what: string): RankedLora {
   if (lora.rank instanceof Tensor && lora.ranks instanceof Tensor) {
     return lora as RankedLora;
   }
@@ -200,7 +200,7 @@ function ranked(lora: LoraNode, path: string, what: string): RankedLora {
 
 function checkRank(
   b: number,
-  { a }: LoraNode,
+  { a }: Lora,
   path: string,
   what: string,
 ): void {

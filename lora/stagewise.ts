@@ -15,7 +15,7 @@ import {
   zeros,
 } from "../core/mod.ts";
 import type { Optimizer, Schedule, Update } from "../nn/optim/mod.ts";
-import { isAdapter } from "./lora.ts";
+import { isAdapter } from "./is_adapter.ts";
 
 /** How `stagewise` updates. */
 export interface StagewiseOptions {

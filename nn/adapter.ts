@@ -1,7 +1,7 @@
 /**
- * Low-rank adapters as they sit in the nodes of layers, and what they add to a layer's output.
+ * What low-rank adapters add to a layer's output.
  *
- * Letters: R rank; `in` and `out` are the features of the layer.
+ * Letters: B batch, R rank; `in` and `out` are the features of the layer.
  *
  * This module is browser compatible.
  *
@@ -9,80 +9,85 @@
  */
 
 import { concat, iota, type Tensor, where, zeros } from "../core/mod.ts";
+import {
+  type Adapters,
+  adaptersIn,
+  type Lora,
+  partsOf,
+} from "./adapter_forms.ts";
+import { dropout } from "./dropout.ts";
+import { renormed } from "./dora.ts";
+import { changeByRow, projectByRow } from "./stacked.ts";
 
-/** A low-rank adapter (LoRA, arXiv 2106.09685): the weight changes by scale · b a. */
-export type Lora = {
-  /** [R, in]. */
-  readonly a: Tensor;
-  /** [out, R]. */
-  readonly b: Tensor;
-  /** Scalar, alpha / R in the paper. */
-  readonly scale: Tensor;
-  /** How many of the R ranks are in use, the first ones: an i32 scalar that may be traced; all when absent. */
-  readonly rank?: Tensor;
-  /** Ranks before this one take part but do not learn: an i32 scalar that may be traced; 0 when absent. */
-  readonly from?: Tensor;
-};
+export type { Adapters, Lora, SlicedLora } from "./adapter_forms.ts";
 
-/** Adapters of the equal slices of a fused weight, such as query, key and value in one; null for a slice without. */
-export type SlicedLora = readonly (Lora | null)[];
+/** What adapters ask of the layer that they are in. */
+export interface Site {
+  /** `x aᵀ` [..., R] of an adapter with such an `a`. */
+  project(lora: Lora): Tensor;
+  /** The layer's weight as [out, in]. */
+  weight(): Tensor;
+}
 
-/** What a node carries as `lora`: an adapter, those of its slices, or several of either by name, which add up. */
-export type Adapters = Lora | SlicedLora | {
-  readonly [name: string]: Lora | SlicedLora;
-};
+/** How the adapters of a linear layer see its input x [..., in]. */
+export function projectFrom(x: Tensor): Site["project"] {
+  return ({ a, rate, key, rows }) => {
+    const kept = rate && key ? dropout(x, { rate, key }) : x;
+    return rows ? projectByRow(kept, a, rows) : kept.matmul(a.transpose());
+  };
+}
 
 /**
- * A layer's output [..., out] with what its adapters add. `project` gives `x aᵀ` [..., R] from a factor `a`.
+ * A layer's output [..., out], before its bias, with what its adapters add.
  *
  * Two thin products for each adapter; the dense product b a is never formed.
  */
 export function adapted(
   y: Tensor,
   adapters: Adapters | null | undefined,
-  project: (a: Tensor) => Tensor,
+  site: Site,
 ): Tensor {
   if (!adapters) return y;
-  return [...each(adapters)].reduce(
-    (sum, one) =>
-      sum.add(isSliced(one) ? slices(y, one, project) : change(one, project)),
-    y,
-  );
+  return adaptersIn(adapters).map(partsOf).reduce((sum, parts) => {
+    if (parts.length === 0) return sum;
+    const shape = [...y.shape.slice(0, -1), y.shape.at(-1)! / parts.length];
+    const changes = parts.map((lora, i) =>
+      lora ? change(lora, partOf(y, site, i, parts.length)) : zeros(shape)
+    );
+    return sum.add(
+      changes.length > 1 ? concat(changes, { axis: -1 }) : changes[0]!,
+    );
+  }, y);
 }
 
-function* each(adapters: Adapters): Iterable<Lora | SlicedLora> {
-  if (isSliced(adapters) || isLora(adapters)) yield adapters;
-  else yield* Object.values(adapters);
+/** A slice of a layer, or the whole one: its own output, and what an adapter of it asks. */
+interface Part extends Site {
+  output(): Tensor;
 }
 
-function isSliced(adapters: Adapters): adapters is SlicedLora {
-  return Array.isArray(adapters);
-}
-
-function isLora(adapters: Adapters): adapters is Lora {
-  return "scale" in adapters;
+function partOf(y: Tensor, site: Site, i: number, count: number): Part {
+  if (count === 1) return { ...site, output: () => y };
+  const size = y.shape.at(-1)! / count;
+  const range = [i * size, (i + 1) * size] as const;
+  return {
+    ...site,
+    output: () => y.slice([...y.shape.slice(1).map(() => null), range]),
+    weight: () => site.weight().slice([range]),
+  };
 }
 
 /** What an adapter adds: two thin products, R · (in + out) multiplications a row. */
-function change(lora: Lora, project: (a: Tensor) => Tensor): Tensor {
-  const { a, b, scale, rank } = lora;
+function change(lora: Lora, part: Part): Tensor {
+  const { a, b, scale, rank, from, magnitude } = lora;
+  if (lora.rows) return changeByRow(lora, part.project(lora));
   const ranks = iota([b.shape[1]!]);
-  const learns = lora.from && ranks.ge(lora.from);
+  const learns = from && ranks.ge(from);
   const down = learns ? where(learns.unsqueeze(1), a, a.stopGradient()) : a;
   const up = learns ? where(learns, b, b.stopGradient()) : b;
-  const u = project(down);
+  const u = part.project({ ...lora, a: down });
   const used = rank ? where(ranks.lt(rank), u, 0) : u;
-  return used.matmul(up.transpose()).mul(scale);
-}
-
-function slices(
-  y: Tensor,
-  loras: SlicedLora,
-  project: (a: Tensor) => Tensor,
-): Tensor {
-  const shape = [...y.shape.slice(0, -1), y.shape.at(-1)! / loras.length];
-  const parts = loras.map((lora) =>
-    lora ? change(lora, project) : zeros(shape)
-  );
-  return concat(parts, { axis: -1 });
+  const added = used.matmul(up.transpose()).mul(scale);
+  return magnitude
+    ? renormed(added, lora, part.output(), part.weight())
+    : added;
 }

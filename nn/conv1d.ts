@@ -7,7 +7,8 @@
  */
 
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-import { adapted, type Adapters, type Lora } from "./adapter.ts";
+import { adapted, projectFrom } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
 
 /** A linear layer as GPT-2's checkpoints keep it. */
 export type Conv1D<A extends Adapters = Lora> = {
@@ -15,7 +16,7 @@ export type Conv1D<A extends Adapters = Lora> = {
   readonly weight: Tensor;
   /** [out]; none when absent or null. */
   readonly bias?: Tensor | null;
-  /** Adapters of the weight or of its slices; none when absent. */
+  /** Adapters; none when absent. */
   readonly lora?: A;
 };
 
@@ -36,7 +37,7 @@ export type Conv1D<A extends Adapters = Lora> = {
  * ```
  */
 export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
-  const { weight, bias, lora } = p;
+  const { weight, bias } = inForce(p);
   if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[0]) {
     throw new ShapeError(
       `Cannot apply a Conv1D layer of weight ${format(weight)} to ${
@@ -45,11 +46,10 @@ export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
     );
   }
   return scope(() => {
-    const y = x.matmul(weight);
-    return adapted(
-      bias ? y.add(bias) : y,
-      lora,
-      (a) => x.matmul(a.transpose()),
-    );
+    const y = adapted(x.matmul(weight), p.lora, {
+      project: projectFrom(x),
+      weight: () => weight.transpose(),
+    });
+    return bias ? y.add(bias) : y;
   });
 }

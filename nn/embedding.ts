@@ -15,7 +15,9 @@ import {
   ShapeError,
   type Tensor,
 } from "../core/mod.ts";
-import { adapted, type Adapters, type Lora } from "./adapter.ts";
+import { adapted } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { pickByRow } from "./stacked.ts";
 
 /** A table of vectors. */
 export type Embedding<A extends Adapters = Lora> = {
@@ -42,7 +44,7 @@ export type Embedding<A extends Adapters = Lora> = {
  * ```
  */
 export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
-  const { weight, lora } = p;
+  const { weight } = inForce(p);
   if (weight.shape.length !== 2) {
     throw new ShapeError(
       `Cannot embed by ${format(weight)}: a table has two axes`,
@@ -54,6 +56,10 @@ export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
     );
   }
   return scope(() =>
-    adapted(weight.take(ids), lora, (a) => a.transpose().take(ids))
+    adapted(weight.take(ids), p.lora, {
+      project: ({ a, rows }) =>
+        rows ? pickByRow(ids, a, rows) : a.transpose().take(ids),
+      weight: () => weight.transpose(),
+    })
   );
 }

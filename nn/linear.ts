@@ -9,7 +9,8 @@
  */
 
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-import { adapted, type Adapters, type Lora } from "./adapter.ts";
+import { adapted, projectFrom } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
 
 /** A linear layer as PyTorch's nn.Linear keeps it. */
 export type Linear<A extends Adapters = Lora> = {
@@ -17,7 +18,7 @@ export type Linear<A extends Adapters = Lora> = {
   readonly weight: Tensor;
   /** [out]; none when absent or null. */
   readonly bias?: Tensor | null;
-  /** Adapters of the weight or of its slices; none when absent. */
+  /** Adapters; none when absent. */
   readonly lora?: A;
 };
 
@@ -38,7 +39,7 @@ export type Linear<A extends Adapters = Lora> = {
  * ```
  */
 export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
-  const { weight, bias, lora } = p;
+  const { weight, bias } = inForce(p);
   if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[1]) {
     throw new ShapeError(
       `Cannot apply a linear layer of weight ${format(weight)} to ${
@@ -47,11 +48,10 @@ export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
     );
   }
   return scope(() => {
-    const y = x.matmul(weight.transpose());
-    return adapted(
-      bias ? y.add(bias) : y,
-      lora,
-      (a) => x.matmul(a.transpose()),
-    );
+    const y = adapted(x.matmul(weight.transpose()), p.lora, {
+      project: projectFrom(x),
+      weight: () => weight,
+    });
+    return bias ? y.add(bias) : y;
   });
 }

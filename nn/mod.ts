@@ -7,7 +7,13 @@
  * @module
  */
 
-export type { Adapters, Lora, SlicedLora } from "./adapter.ts";
+export type {
+  Adapter,
+  Adapters,
+  Lora,
+  Saved,
+  SlicedLora,
+} from "./adapter_forms.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
 export { type Conv1D, conv1D } from "./conv1d.ts";
 export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
@@ -16,7 +22,7 @@ export { type Embedding, embedding } from "./embedding.ts";
 export { generate, type GenerateOptions } from "./generate.ts";
 export { type Linear, linear } from "./linear.ts";
 export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
-export { rope, type RopeOptions } from "./rope.ts";
+export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";
 export * from "./data/mod.ts";

@@ -22,6 +22,8 @@ export type Parameter = {
   readonly shape: Shape;
   /** How it starts; "normal" has mean 0 and the deviation that the model says. */
   readonly start: "normal" | "ones" | "zeros";
+  /** What the model's deviation is multiplied by; 1. */
+  readonly scale?: number;
 };
 
 /** Parameters by path, in order. */
@@ -37,6 +39,19 @@ export function dense(
   return {
     [`${path}.weight`]: { shape: [out, into], start: "normal" },
     ...(bias && { [`${path}.bias`]: { shape: [out], start: "zeros" } }),
+  };
+}
+
+/** The same as GPT-2 has it: the weight is [in, out]. */
+export function conv(
+  path: string,
+  into: number,
+  out: number,
+  scale = 1,
+): ParameterTable {
+  return {
+    [`${path}.weight`]: { shape: [into, out], start: "normal", scale },
+    [`${path}.bias`]: { shape: [out], start: "zeros" },
   };
 }
 
@@ -87,11 +102,11 @@ export function initialize(
 ): Tree {
   return scope(() =>
     unflatten(
-      Object.entries(table).map(([path, { shape, start }], i) => {
+      Object.entries(table).map(([path, { shape, start, scale = 1 }], i) => {
         if (start === "ones") return [path, ones(shape)];
         if (start === "zeros") return [path, zeros(shape)];
         const draw = random.normal(random.foldIn(key, i), shape);
-        return [path, draw.mul(deviation)];
+        return [path, draw.mul(deviation * scale)];
       }),
     )
   );

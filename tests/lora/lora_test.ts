@@ -163,10 +163,6 @@ Deno.test("a target that takes nothing, or no linear layer, is refused", () => {
       "Cannot adapt: the targets take none of the 20 layers",
     ],
     [
-      "embed_tokens",
-      "Cannot adapt model.embed_tokens: it is an embedding, and adapters of embeddings are not supported yet",
-    ],
-    [
       ["q_proj", "input_layernorm"],
       "Cannot adapt model.layers.0.input_layernorm: its weight is f32[8], and that of a linear layer is [out, in]",
     ],
@@ -213,15 +209,17 @@ Deno.test("ranks, alphas and options that make no sense are refused, and nothing
       `Cannot adapt with alpha ${alpha}: it must be a positive number`,
     );
   }
-  assertThrows(
-    () => adapt(params, { key, dropout: 0.1 }),
-    RangeError,
-    "Cannot adapt with dropout 0.1: dropout in adapters is not supported yet; use 0",
-  );
+  for (const dropout of [-0.1, 1, NaN]) {
+    assertThrows(
+      () => adapt(params, { key, dropout }),
+      RangeError,
+      `Cannot adapt with dropout ${dropout}: it must be at least 0 and below 1`,
+    );
+  }
   assertThrows(
     () => adapt(params, { key, init: "zero" as "kaiming" }),
     RangeError,
-    'Cannot initialise adapters by "zero": there are "kaiming" and "gaussian"',
+    'Cannot initialise adapters by "zero": there are "kaiming", "gaussian", "pissa" and "pissa_niter_4" with any number',
   );
   const tuned = adapt(params, { key });
   assertThrows(

@@ -16,19 +16,27 @@ Deno.test("a report counts by target, and shows the scale in force", async () =>
   assertEquals(rows, [
     {
       target: "q_proj",
+      name: null,
+      slices: null,
       layers: 2,
+      paths: [0, 1].map((i) => `model.layers.${i}.self_attn.q_proj`),
       weight: [8, 8],
       rank: 3,
       scale: 1,
+      alpha: 3,
       parameters: 96,
       percent: 9600 / modelParameters,
     },
     {
       target: "v_proj",
+      name: null,
+      slices: null,
       layers: 2,
+      paths: [0, 1].map((i) => `model.layers.${i}.self_attn.v_proj`),
       weight: [4, 8],
       rank: 3,
       scale: 1,
+      alpha: 3,
       parameters: 72,
       percent: 7200 / modelParameters,
     },
@@ -53,11 +61,13 @@ Deno.test("the table is aligned, and layers that differ have rows of their own",
   assertEquals(
     String(found),
     `
-target  layers  weight      rank    scale  parameters  of the model
-c_proj       1  [64, 64]       8  5.65685       1,024        0.88 %
-c_proj       1  [64, 256]      8  5.65685       2,560        2.20 %
-fc           1  [1500, 64]     8  5.65685      12,512       10.74 %
-total        3                                 16,096       13.82 %`.slice(1),
+target  layers  weight      rank  alpha    scale  parameters  of the model
+c_proj       1  [64, 64]       8     16  5.65685       1,024        0.88 %
+c_proj       1  [64, 256]      8     16  5.65685       2,560        2.20 %
+fc           1  [1500, 64]     8     16  5.65685      12,512       10.74 %
+total        3                                        16,096       13.82 %
+memory: weights 64.4 kB, gradients 64.4 kB, Adam's moments 129 kB
+the scales are alpha / √rank`.slice(1),
   );
 });
 
