@@ -15,20 +15,24 @@
  */
 
 import {
-  concat,
   random,
   scope,
   type Tensor,
-  tensor,
   type Tree,
+  tree as trees,
   TreeError,
 } from "../core/mod.ts";
-import type { Lora } from "../nn/adapter_forms.ts";
-import { layersOf, mapLayers } from "./layers.ts";
+import { adaptersIn, type Lora, partsOf } from "../nn/adapter_forms.ts";
+import { rowNorms } from "../nn/dora.ts";
+import { withStage } from "./slow_adapter.ts";
+import { kindOf, type Layer, layersOf, mapLayers, oriented } from "./layers.ts";
 import { lora } from "./lora.ts";
-import { mapLoras } from "./loras.ts";
+import { adaptersOf, mapLoras } from "./loras.ts";
 import { mergeAdapters } from "./merge.ts";
 import type { LoraOptions } from "./options.ts";
+
+/** What cannot be done, in errors. */
+const WHAT = "go on with a cascade";
 
 /** Settings of a cascade; those of its fast adapters are `lora`'s. */
 export interface LorascOptions extends Omit<LoraOptions, "key"> {
@@ -104,7 +108,7 @@ export function lorasc(options: LorascOptions): Cascade {
     carry = "drop",
     ...adapter
   } = options;
-  checkSettings(slowRate, decay, noise, carry);
+  checkSettings({ slowRate, decay, noise, carry, dora: adapter.dora ?? false });
 
   function weights<T extends Tree>({ slow }: CascadeState<T>): T {
     return isAdapted(slow) ? mergeAdapters(slow) : slow;
@@ -117,12 +121,21 @@ export function lorasc(options: LorascOptions): Cascade {
     return scope(() => {
       const slow = weightsOf(weights(state));
       let place = 0;
-      return onWeights(state.fast, (path) => {
+      const started = onWeights(state.fast, (path) => {
         const weight = slow.get(path)!;
         return key && noise > 0
           ? weight.add(noiseOf(weight, noise, random.foldIn(key, place++)))
           : weight;
       });
+      // A magnitude starts as the length that its row has now.
+      return mapLoras(
+        started,
+        WHAT,
+        (fast, path, layer) =>
+          fast.magnitude
+            ? { ...fast, magnitude: rowNorms(partOf(layer, fast, path)) }
+            : fast,
+      );
     });
   }
 
@@ -136,32 +149,36 @@ export function lorasc(options: LorascOptions): Cascade {
       const baseWeights = weightsOf(base);
       const onBase = onWeights(trained, (path) => baseWeights.get(path)!);
       const before = isAdapted(state.slow) ? lorasOf(state.slow) : new Map();
+      const tuned = weightsOf(trained);
       const slow = mapLoras(
         onBase,
-        "go on with a cascade",
-        (fast, path) => joined(before.get(path) ?? null, fast),
+        WHAT,
+        (fast, path, layer) =>
+          withStage(before.get(path) ?? null, fast, {
+            slowRate,
+            decay,
+            base: () => partOf(layer, fast, path),
+            stage: () =>
+              partOf({ ...layer, weight: tuned.get(layer.path)! }, fast, path),
+          }),
       );
       return { base, slow, fast: nextFast(base, onBase, key) };
     });
   }
 
-  /** The slow adapter with a part of a fast one beside it. */
-  function joined(slow: Lora | null, fast: Lora): Lora {
-    const b = fast.b.mul(fast.scale.mul(slowRate));
-    if (!slow) return { a: fast.a, b, scale: tensor(1) };
-    return {
-      a: concat([slow.a, fast.a]),
-      b: concat([slow.b.mul(decay), b], { axis: 1 }),
-      scale: slow.scale,
-    };
-  }
-
+  /** New factors; copies of whole modules go on as they were trained. */
   function nextFast<T extends Tree>(base: T, onBase: T, key: Tensor): T {
-    if (carry === "drop") return lora(base, { ...adapter, key });
-    return mapLoras(onBase, "go on with a cascade", (fast) => ({
-      ...fast,
-      b: fast.b.mul(1 - slowRate),
-    }));
+    if (carry === "keep") {
+      return mapLoras(onBase, WHAT, (fast) => ({
+        ...fast,
+        b: fast.b.mul(1 - slowRate),
+      }));
+    }
+    const [factors] = trees.partition(
+      lora(base, { ...adapter, key }),
+      isFactor,
+    );
+    return trees.merge(factors, trees.partition(onBase, isFactor)[1]);
   }
 
   /** The base with the noise of the stage, which is what the trained weights have more than the slow ones. */
@@ -207,14 +224,30 @@ function noiseOf(weight: Tensor, width: number, key: Tensor): Tensor {
   return noise.mul(weight.variance().sqrt());
 }
 
-/** A tree with other weights in its adapted layers. */
+/** Whether a path is that of a low-rank factor or a magnitude, which each stage starts anew. */
+function isFactor(path: string): boolean {
+  return /(?:^|\.)lora\.(?:[^.]+\.)*(?:[ab]|magnitude)$/.test(path);
+}
+
+/** The weight [out, in] of a layer, or the slice of it that the adapter at a path changes. */
+function partOf(layer: Layer, { b }: Lora, path: string): Tensor {
+  const dense = oriented(layer.weight, kindOf(layer));
+  const size = b.shape[0]!, part = Number(path.split(".").at(-1));
+  return dense.shape[0] === size
+    ? dense
+    : dense.slice([[part * size, (part + 1) * size]]);
+}
+
+/** A tree with other weights in the layers that have low-rank adapters. */
 function onWeights<T extends Tree>(
   tuned: T,
   weightAt: (path: string) => Tensor,
 ): T {
+  const adapted = new Set(adaptedPaths(tuned));
   return mapLayers(
     tuned,
-    ({ path, node }) => node.lora ? { ...node, weight: weightAt(path) } : node,
+    ({ path, node }) =>
+      adapted.has(path) ? { ...node, weight: weightAt(path) } : node,
   );
 }
 
@@ -223,7 +256,11 @@ function weightsOf(tree: Tree): Map<string, Tensor> {
 }
 
 function adaptedPaths(tree: Tree): string[] {
-  return layersOf(tree).flatMap(({ path, node }) => node.lora ? [path] : []);
+  return layersOf(tree).flatMap((layer) => {
+    const adapters = adaptersOf(layer, WHAT);
+    const parts = adapters ? adaptersIn(adapters).flatMap(partsOf) : [];
+    return parts.length > 0 ? [layer.path] : [];
+  });
 }
 
 function isAdapted(tree: Tree): boolean {
@@ -232,19 +269,21 @@ function isAdapted(tree: Tree): boolean {
 
 function lorasOf(tree: Tree): Map<string, Lora> {
   const found = new Map<string, Lora>();
-  mapLoras(tree, "read adapters", (lora, path) => {
+  mapLoras(tree, WHAT, (lora, path) => {
     found.set(path, lora);
     return lora;
   });
   return found;
 }
 
-function checkSettings(
-  slowRate: number,
-  decay: number,
-  noise: number,
-  carry: string,
-): void {
+function checkSettings(settings: {
+  readonly slowRate: number;
+  readonly decay: number;
+  readonly noise: number;
+  readonly carry: string;
+  readonly dora: boolean;
+}): void {
+  const { slowRate, decay, noise, carry, dora } = settings;
   const fail = (rule: string): never => {
     throw new RangeError(`Cannot make a cascade with ${rule}`);
   };
@@ -259,5 +298,10 @@ function checkSettings(
   }
   if (carry !== "drop" && carry !== "keep") {
     fail(`carry "${carry}": there are "drop" and "keep"`);
+  }
+  if (dora && (decay !== 1 || carry === "keep")) {
+    fail(
+      `decay ${decay} and carry "${carry}" on DoRA: its changes are no sums; use decay 1 and carry "drop"`,
+    );
   }
 }

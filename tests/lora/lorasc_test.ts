@@ -108,6 +108,65 @@ Deno.test("with slowRate 1 and no noise it is merging one adapter after another"
   await close(await logits(cascade.weights(state)), await logits(merged));
 });
 
+Deno.test("on DoRA the slow weights move by their share towards the merged fast ones", async () => {
+  const slowRate = 0.4;
+  const cascade = make({ dora: true, slowRate });
+  let state = cascade.init(base, keyed(0)), slow = W0;
+  for (let t = 0; t < 3; t++) {
+    const start = cascade.params(state, null);
+    await close(await logits(start), await logits(cascade.weights(state)));
+    const [m, rest] = tree.partition(trained(start), "**.magnitude");
+    const model = tree.merge(tree.map((x) => x.mul(1.2), m), rest);
+    const fast = watched(mergeAdapters(model));
+    slow = slow.mul(1 - slowRate).add(fast.mul(slowRate));
+    state = cascade.next(state, model, keyed(t + 1));
+    await close(watched(cascade.weights(state)), slow);
+    await close(
+      await logits(cascade.adapter(state)),
+      await logits(cascade.weights(state)),
+    );
+  }
+});
+
+Deno.test("copies of whole modules go on as they were trained, and stand in the slow weights", async () => {
+  const cascade = make({ modulesToSave: "**.norm" });
+  const start = cascade.params(cascade.init(base, keyed(0)), null);
+  const [own, rest] = tree.partition(start, "**.norm.lora.weight");
+  const model = tree.merge(tree.map((x) => x.mul(3), own), rest);
+  const state = cascade.next(cascade.init(base, keyed(0)), model, keyed(1));
+  const expected = await base.model.norm.weight.mul(3).data();
+  await close(cascade.weights(state).model.norm.weight, expected);
+  const next = tree.leaves(cascade.params(state, null))
+    .find(({ path }) => path === "model.norm.lora.weight");
+  await close(next!.leaf, expected);
+});
+
+Deno.test("adapters of slices make a cascade as well", async () => {
+  const fused = {
+    c_attn: { weight: random.normal(keyed(1), [4, 6]), bias: null },
+  };
+  for (const dora of [false, true]) {
+    const cascade = lorasc({
+      targets: "c_attn",
+      parts: { c_attn: [true, false, true] },
+      rank: 1,
+      alpha: 2,
+      slowRate: 0.5,
+      noise: 0,
+      dora,
+    });
+    const start = cascade.init(fused, keyed(0));
+    const tuned = cascade.params(start, null);
+    const [b, rest] = tree.partition(tuned, "**.b");
+    const model = tree.merge(tree.map((x) => x.add(1), b), rest);
+    const state = cascade.next(start, model, keyed(1));
+    await close(
+      cascade.weights(state).c_attn.weight,
+      fused.c_attn.weight.add(mergeAdapters(model).c_attn.weight).mul(0.5),
+    );
+  }
+});
+
 Deno.test("a stage starts from the slow weights, with a new adapter that changes nothing yet", async () => {
   const cascade = make();
   const { state } = stages(cascade, 2);
@@ -232,6 +291,10 @@ Deno.test("settings out of range are errors", () => {
     [
       { carry: "some" as "keep" },
       'carry "some": there are "drop" and "keep"',
+    ],
+    [
+      { dora: true, decay: 0.5 },
+      'decay 0.5 and carry "drop" on DoRA: its changes are no sums; use decay 1 and carry "drop"',
     ],
   ];
   for (const [changes, rule] of rows) {
