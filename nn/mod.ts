@@ -15,13 +15,30 @@ export type {
   SlicedLora,
 } from "./adapter_forms.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
+export {
+  classificationLoss,
+  type ClassificationLossOptions,
+  type Problem,
+} from "./classification_loss.ts";
 export { type Conv1D, conv1D } from "./conv1d.ts";
 export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
 export { dropout, type DropoutOptions } from "./dropout.ts";
+export {
+  binaryCrossEntropy,
+  type ElementLossOptions,
+  meanSquaredError,
+} from "./elementwise_losses.ts";
 export { type Embedding, embedding } from "./embedding.ts";
 export { generate, type GenerateOptions } from "./generate.ts";
 export { type Linear, linear } from "./linear.ts";
 export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
+export {
+  firstToken,
+  meanPool,
+  normalize,
+  type Pooler,
+  pooler,
+} from "./pooling.ts";
 export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";

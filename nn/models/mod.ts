@@ -7,15 +7,63 @@
  */
 
 import { FormatError } from "../../core/mod.ts";
+import {
+  bert,
+  bertForSequenceClassification,
+  bertForTokenClassification,
+  bertModel,
+} from "./bert.ts";
+import type { BertConfig } from "./bert_config.ts";
 import type { RawConfig } from "./config.ts";
+import {
+  distilbert,
+  distilbertForSequenceClassification,
+  distilbertForTokenClassification,
+  distilbertModel,
+} from "./distilbert.ts";
+import type { DistilbertConfig } from "./distilbert_config.ts";
 import { gpt2, gpt2ForSequenceClassification, gpt2Model } from "./gpt2.ts";
 import type { GPT2Config } from "./gpt2_config.ts";
 import { llama, llamaForSequenceClassification, llamaModel } from "./llama.ts";
 import type { LlamaConfig } from "./llama_config.ts";
 import type { Model } from "./model.ts";
+import {
+  roberta,
+  type RobertaConfig,
+  robertaForSequenceClassification,
+  robertaForTokenClassification,
+  robertaModel,
+} from "./roberta.ts";
 
+export {
+  bert,
+  bertForSequenceClassification,
+  bertForTokenClassification,
+  bertModel,
+  type BertModelParams,
+  type BertParams,
+  type BertSequenceClassifierParams,
+  type BertTokenClassifierParams,
+} from "./bert.ts";
+export type { BertBody, BertLayer, PooledBertBody } from "./bert_body.ts";
+export type { BertConfig } from "./bert_config.ts";
 export type { Cache, LayerCache } from "./cache.ts";
 export type { RawConfig } from "./config.ts";
+export {
+  distilbert,
+  distilbertForSequenceClassification,
+  distilbertForTokenClassification,
+  distilbertModel,
+  type DistilbertParams,
+  type DistilbertSequenceClassifierParams,
+  type DistilbertTokenClassifierParams,
+} from "./distilbert.ts";
+export type {
+  DistilbertBody,
+  DistilbertLayer,
+  DistilbertModelParams,
+} from "./distilbert_body.ts";
+export type { DistilbertConfig } from "./distilbert_config.ts";
 export type { WithHead } from "./decoder.ts";
 export type { WithScore } from "./decoder_classifier.ts";
 export { gpt2, gpt2ForSequenceClassification, gpt2Model } from "./gpt2.ts";
@@ -43,6 +91,17 @@ export {
   type StepOptions,
   type StepResult,
 } from "./model.ts";
+export {
+  roberta,
+  type RobertaConfig,
+  robertaForSequenceClassification,
+  robertaForTokenClassification,
+  robertaModel,
+  type RobertaModelParams,
+  type RobertaParams,
+  type RobertaSequenceClassifierParams,
+  type RobertaTokenClassifierParams,
+} from "./roberta.ts";
 
 type Build = (config: RawConfig) => Model;
 
@@ -56,6 +115,35 @@ function kin(name: string): Record<string, Build> {
   };
 }
 
+/** The models of an encoder, whose architectures begin with a name. */
+function encoders<C extends RawConfig>(
+  name: string,
+  builds: Encoders<C>,
+): Record<string, Build> {
+  const heads = [
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "Model",
+  ];
+  return Object.fromEntries(
+    heads.map((head, i) => [
+      name + head,
+      (config: RawConfig) => builds[i]!(config as C),
+    ]),
+  );
+}
+
+/** With the head of masked language modelling, as classifiers of sequences and of tokens, and without a head. */
+type Encoders<C> = readonly ((config: C) => Model)[];
+
+const robertas: Encoders<RobertaConfig> = [
+  roberta,
+  robertaForSequenceClassification,
+  robertaForTokenClassification,
+  robertaModel,
+];
+
 /** Models by the name that config.json gives in `architectures`. */
 const architectures: Readonly<Record<string, Build>> = {
   GPT2LMHeadModel: (config) => gpt2(config as GPT2Config),
@@ -67,16 +155,36 @@ const architectures: Readonly<Record<string, Build>> = {
   ...kin("Qwen2"),
   ...kin("Qwen3"),
   ...kin("SmolLM3"),
+  ...encoders<BertConfig>("Bert", [
+    bert,
+    bertForSequenceClassification,
+    bertForTokenClassification,
+    bertModel,
+  ]),
+  ...encoders("Roberta", robertas),
+  ...encoders("Camembert", robertas),
+  ...encoders("XLMRoberta", robertas),
+  ...encoders<DistilbertConfig>("DistilBert", [
+    distilbert,
+    distilbertForSequenceClassification,
+    distilbertForTokenClassification,
+    distilbertModel,
+  ]),
 };
 
 /** The class that stands for each model_type where a config.json names no architecture. */
 const byType: Readonly<Record<string, string>> = {
+  bert: "BertForMaskedLM",
+  camembert: "CamembertForMaskedLM",
+  distilbert: "DistilBertForMaskedLM",
   gpt2: "GPT2LMHeadModel",
   llama: "LlamaForCausalLM",
   mistral: "MistralForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  roberta: "RobertaForMaskedLM",
   smollm3: "SmolLM3ForCausalLM",
+  "xlm-roberta": "XLMRobertaForMaskedLM",
 };
 
 /**

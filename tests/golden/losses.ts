@@ -5,7 +5,12 @@
  */
 
 import { type Tensor, tensor, type Tree } from "cotan";
-import { crossEntropy, type Model, type RawConfig } from "cotan/nn";
+import {
+  classificationLoss,
+  crossEntropy,
+  type Model,
+  type RawConfig,
+} from "cotan/nn";
 
 /** What a model is given, as inputs.json has it. */
 export interface Inputs {
@@ -45,10 +50,7 @@ export function lossOf(
   const isCausalModel = /CausalLM|LMHead/.test(String(config.architectures));
   return (params, { ids, labels, ...options }) => {
     const out = model.apply(params, ids, options);
-    if (isRegression(config)) {
-      return out.reshape(labels.shape).sub(labels).square().mean();
-    }
-    if (!isCausalModel) return crossEntropy(out, labels);
+    if (!isCausalModel) return classificationLoss(out, labels);
     const T = ids.shape[1]!;
     return crossEntropy(
       out.slice([null, [0, T - 1]]),

@@ -19,8 +19,12 @@ import { batchOf, type Inputs, lossOf } from "./losses.ts";
 
 /** Folders of golden files. */
 const cases: readonly string[] = [
+  "bert-tiny-mlm",
+  "bert-tiny-seqcls",
   "gpt2-tiny",
   "llama-tiny",
+  "roberta-tiny-regression",
+  "roberta-tiny-seqcls",
   "stories260K",
 ];
 

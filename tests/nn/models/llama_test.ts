@@ -1,22 +1,6 @@
-import {
-  assert,
-  assertEquals,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
-import {
-  FormatError,
-  grad,
-  jit,
-  memory,
-  random,
-  ShapeError,
-  type Tensor,
-  tensor,
-  tree,
-  TreeError,
-} from "cotan";
-import { type Cache, llama, modelFromConfig } from "cotan/nn";
+import { assertEquals, assertThrows } from "@std/assert";
+import { FormatError, random, ShapeError, tensor, TreeError } from "cotan";
+import { llama, modelFromConfig } from "cotan/nn";
 import { assertClose, ids, useOracle } from "../support.ts";
 
 Deno.test.beforeAll(useOracle);
@@ -34,18 +18,6 @@ const config = {
 };
 const model = llama(config);
 const tokens = [[1, 5, 2, 7, 3], [4, 4, 9, 0, 10]];
-
-Deno.test("init gives the parameters under Hugging Face's names, the same for a key", async () => {
-  const params = model.init(random.key(1));
-  const found = tree.leaves(params).map(({ path, leaf }) => [path, leaf.shape]);
-  assertEquals(Object.fromEntries(found), model.shapes);
-  assertEquals(found[1], ["model.layers.0.input_layernorm.weight", [8]]);
-  assertEquals(model.shapes["model.layers.1.self_attn.k_proj.weight"], [4, 8]);
-  assertEquals(model.shapes["lm_head.weight"], [11, 8]);
-  assert(Array.isArray(params.model.layers));
-  const again = model.init(random.key(1)).lm_head!.weight;
-  assertEquals(await again.data(), await params.lm_head!.weight.data());
-});
 
 Deno.test("biases and a tied head change the parameters as the configuration says", () => {
   const { shapes } = llama({
@@ -65,139 +37,11 @@ Deno.test("more than ten layers stay in order", () => {
   assertEquals(layers.length, 12);
 });
 
-Deno.test("hidden gives the embedding, each block, and the last norm, and apply the logits", async () => {
-  const params = model.init(random.key(1));
-  const hidden = model.hidden(params, ids(tokens));
-  assertEquals(hidden.map(({ shape }) => shape), new Array(4).fill([2, 5, 8]));
-  const logits = model.apply(params, ids(tokens));
-  const expected = hidden[3]!.matmul(params.lm_head!.weight.transpose());
-  await assertClose(logits, await expected.data(), { shape: [2, 5, 11] });
-});
-
-Deno.test("a token does not see those after it, nor masked ones before it", async () => {
-  const params = model.init(random.key(1));
-  const all = await model.apply(params, ids(tokens)).data();
-  const cut = tokens.map((row) => row.slice(0, 3));
-  const start = await model.apply(params, ids(cut)).data();
-  assertEquals(start.subarray(0, 33), all.subarray(0, 33));
-  const mask = ids([[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]]);
-  const other = tokens.map((row) => row.map((id, t) => t === 1 ? 8 : id));
-  const [a, b] = [tokens, other].map((rows) =>
-    model.apply(params, ids(rows), { mask }).slice([[0, 1], [2, 5]])
-  );
-  await assertClose(a!, await b!.data());
-});
-
 Deno.test("only distances between positions count", async () => {
   const params = model.init(random.key(1));
   const shifted = model.apply(params, ids(tokens), { position: 6 });
   const plain = await model.apply(params, ids(tokens)).data();
   await assertClose(shifted, plain, { within: 1e-10 });
-});
-
-Deno.test("steps with a cache give the logits of the whole, in any pieces", async () => {
-  const params = model.init(random.key(1));
-  const whole = model.apply(params, ids(tokens));
-  using step = jit(
-    (cache: Cache, ids: Tensor, position: Tensor) =>
-      model.step(params, ids, { cache, position }),
-    { donate: [0] },
-  );
-  for (const widths of [[1, 1, 1, 1, 1], [3, 2], [5], [2, 1, 2]]) {
-    let cache = model.cache(2, 7), at = 0;
-    for (const width of widths) {
-      const piece = tokens.map((row) => row.slice(at, at + width));
-      const position = tensor(at, { dtype: "i32" });
-      const out = step(cache, ids(piece), position);
-      const expected = whole.slice([null, [at, at + width]]);
-      await assertClose(out.logits, await expected.data());
-      cache = out.cache;
-      at += width;
-    }
-    const reads = model.apply(params, ids([[6], [6]]), { cache, position: 5 });
-    const longer = tokens.map((row) => [...row, 6]);
-    const last = model.apply(params, ids(longer)).slice([null, [5, 6]]);
-    await assertClose(reads, await last.data());
-  }
-});
-
-Deno.test("rows of a batch may be at positions of their own", async () => {
-  const params = model.init(random.key(1));
-  // Row 0 holds three tokens when row 1 holds one; then both take two more.
-  let cache = model.cache(2, 7);
-  ({ cache } = model.step(params, ids(tokens.map((row) => row.slice(0, 3))), {
-    cache,
-    position: 0,
-  }));
-  const next = ids([tokens[0]!.slice(3, 5), tokens[1]!.slice(1, 3)]);
-  const position = tensor(Int32Array.of(3, 1));
-  const { logits } = model.step(params, next, { cache, position });
-  const whole = model.apply(params, ids(tokens));
-  await assertClose(
-    logits.slice([[0, 1]]),
-    await whole.slice([[0, 1], [3, 5]]).data(),
-  );
-  await assertClose(
-    logits.slice([[1, 2]]),
-    await whole.slice([[1, 2], [1, 3]]).data(),
-  );
-});
-
-Deno.test("one program serves a step at every position, and writes a donated cache in place", () => {
-  const params = model.init(random.key(1)), token = ids([[1]]);
-  using step = jit(
-    (cache: Cache, position: Tensor) =>
-      model.step(params, token, { cache, position }),
-    { donate: [0] },
-  );
-  const start = model.cache(1, 7);
-  const position = tensor(0, { dtype: "i32" });
-  // Keys and values of two layers, and the logits.
-  assertStringIncludes(
-    String(step.program(start, position)),
-    "5 outputs of which 4 in place",
-  );
-  let cache = step(start, position).cache;
-  const { programs, liveBytes } = memory();
-  for (let at = 1; at < 7; at++) {
-    const out = step(cache, tensor(at, { dtype: "i32" }));
-    out.logits.dispose();
-    cache = out.cache;
-  }
-  assertEquals(memory().programs, programs);
-  assert(memory().liveBytes - liveBytes <= 6 * 4, "only positions are new");
-});
-
-Deno.test("a step hides cached tokens that a mask says are padding", async () => {
-  const params = model.init(random.key(1));
-  const mask = ids([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]);
-  const out = model.step(params, ids(tokens), {
-    cache: model.cache(2, 6),
-    position: 0,
-    mask,
-  });
-  const cut = mask.slice([null, [0, 5]]);
-  const whole = model.apply(params, ids(tokens), { mask: cut });
-  await assertClose(out.logits, await whole.data());
-});
-
-Deno.test("every parameter has a gradient", async () => {
-  const params = model.init(random.key(1));
-  using slope = jit((p: typeof params) =>
-    grad((p: typeof params) => model.apply(p, ids(tokens)).square().mean())(p)
-  );
-  for (const { path, leaf } of tree.leaves(slope(params))) {
-    const g = await leaf.data();
-    assert(g.every(Number.isFinite) && g.some((v) => v !== 0), path);
-  }
-});
-
-Deno.test("outside jit a pass frees what it makes but its result", () => {
-  const params = model.init(random.key(1)), input = ids(tokens);
-  const before = memory().tensors;
-  model.apply(params, input).dispose();
-  for (const state of model.hidden(params, input)) state.dispose();
-  assertEquals(memory().tensors, before);
 });
 
 Deno.test("a sequence or a cache beyond max_position_embeddings is an error", () => {
