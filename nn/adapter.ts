@@ -79,7 +79,7 @@ function partOf(y: Tensor, site: Site, i: number, count: number): Part {
 /** What an adapter adds: two thin products, R · (in + out) multiplications a row. */
 function change(lora: Lora, part: Part): Tensor {
   const { a, b, scale, rank, from, magnitude } = lora;
-  if (lora.rows) return changeByRow(lora, part.project(lora));
+  if (a.shape.length === 3) return changeByRow(lora, () => part.project(lora));
   const ranks = iota([b.shape[1]!]);
   const learns = from && ranks.ge(from);
   const down = learns ? where(learns.unsqueeze(1), a, a.stopGradient()) : a;

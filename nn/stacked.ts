@@ -8,7 +8,7 @@
  * @module
  */
 
-import { format, ShapeError, type Tensor } from "../core/mod.ts";
+import { format, ShapeError, type Tensor, TreeError } from "../core/mod.ts";
 import type { Lora } from "./adapter_forms.ts";
 
 /** `x aᵀ` for x [B, ..., in] and a stack [N, R, in]: [B, ..., R], from the factor that each row has. */
@@ -26,13 +26,20 @@ export function pickByRow(ids: Tensor, a: Tensor, rows: Tensor): Tensor {
 }
 
 /** What the adapters add to each row, from u = x aᵀ [B, ..., R]. */
-export function changeByRow({ b, scale, rows }: Lora, u: Tensor): Tensor {
-  const up = b.take(rows!).transpose([0, 2, 1]);
-  const scales = scale.take(rows!).reshape([
-    -1,
-    ...u.shape.slice(1).map(() => 1),
-  ]);
-  return byRow(u, up).mul(scales);
+export function changeByRow(
+  { a, b, scale, rows }: Lora,
+  project: () => Tensor,
+): Tensor {
+  if (!rows) {
+    throw new TreeError(
+      `Cannot apply a stack of adapters ${
+        format(a)
+      }: say which of them serves each row, by withRows`,
+    );
+  }
+  const u = project(), up = b.take(rows).transpose([0, 2, 1]);
+  const ones = u.shape.slice(1).map(() => 1);
+  return byRow(u, up).mul(scale.take(rows).reshape([-1, ...ones]));
 }
 
 /** Each row [..., k] of x times its own matrix [k, n]. */

@@ -16,18 +16,19 @@ import {
   mergeAdapters,
   scaleAdapters,
 } from "../../lora/mod.ts";
-import { adapt, baseParams, logits, model, trained } from "./support.ts";
+import {
+  adapt,
+  baseParams,
+  distance,
+  logits,
+  model,
+  trained,
+} from "./support.ts";
 
 await init({ backend: "reference" });
 
 const params = baseParams();
 const tuned = trained(adapt(params));
-
-/** Largest distance, relative to the largest value. */
-function distance(x: Float32Array, y: Float32Array): number {
-  const largest = Math.max(...x.map(Math.abs));
-  return Math.max(...x.map((value, i) => Math.abs(value - y[i]!))) / largest;
-}
 
 Deno.test("merged weights compute what the adapters did, and leave the tree as it was", async () => {
   const before = await logits(tuned);
