@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Tensor, type Tree, zeros } from "../../core/mod.ts";
+import { iota, split, type Tensor, type Tree, where } from "../../core/mod.ts";
 import { type Embedding, embedding } from "../embedding.ts";
 import type { Linear } from "../linear.ts";
 import { layerNorm, type Norm } from "../norm.ts";
@@ -139,14 +139,26 @@ export function bertEncoder<P extends Tree>(
     depth: { field: "num_hidden_layers", count: config.num_hidden_layers },
     embed: (params, ids, tokenTypes) => {
       const p = body(params).embeddings;
-      const types = tokenTypes ?? zeros([1], { dtype: "i32" });
       const sum = embedding(p.word_embeddings, ids)
         .add(embedding(p.position_embeddings, positions(ids)))
-        .add(embedding(p.token_type_embeddings, types));
+        .add(segment(p.token_type_embeddings, tokenTypes));
       return layerNorm(p.LayerNorm, sum, { eps });
     },
     blocks: (params) => body(params).encoder.layer.map(blockOf),
   });
+}
+
+/** The vector of each token's type, [B, T, C]; without types that of type 0, [C]. */
+function segment(table: Embedding, types: Tensor | null): Tensor {
+  const count = types ? table.weight.shape[0]! : 1;
+  const [first, ...rest] = split(
+    embedding(table, iota([count])),
+    new Array(count).fill(1),
+  ).map((row) => row.squeeze(0));
+  if (!types) return first!;
+  // A choice of few rows and no gather: its gradient is a sum over a mask, that of a gather goes from token to token.
+  const type = types.unsqueeze(-1);
+  return rest.reduce((x, row, i) => where(type.gt(i), row, x), first!);
 }
 
 function blockOf(

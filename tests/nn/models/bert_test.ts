@@ -1,10 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
-import { grad, jit, type Tensor } from "cotan";
+import { grad, jit, random, type Tensor, tree } from "cotan";
+import { lora, mergeAdapters } from "cotan/lora";
 import {
   bert,
   bertForSequenceClassification,
   bertForTokenClassification,
   bertModel,
+  layerNorm,
   type Linear,
   modelFromConfig,
   type Norm,
@@ -93,6 +95,38 @@ Deno.test("token types count, and are 0 when absent", async () => {
   const plain = await apply();
   assertEquals(some.subarray(0, 55), plain.subarray(0, 55));
   assert(Math.abs(some[55]! - plain[55]!) > 1e-3, "a segment is not seen");
+});
+
+Deno.test("there may be any number of types of tokens", async () => {
+  const model = bertModel({ ...bertConfig, type_vocab_size: 4 });
+  const params = paramsOf(model), types = [[3, 0, 2, 1, 1], [0, 1, 2, 3, 3]];
+  const { embeddings } = params.bert;
+  const { token_type_embeddings: table, LayerNorm } = embeddings;
+  assertEquals(table.weight.shape, [4, 8]);
+  const [found] = model.hidden(params, ids(tokens), { tokenTypes: ids(types) });
+  const { word_embeddings: words, position_embeddings: positions } = embeddings;
+  const sum = words.weight.take(ids(tokens))
+    .add(positions.weight.slice([[0, 5]]))
+    .add(table.weight.take(ids(types)));
+  const expected = layerNorm(LayerNorm, sum, { eps: 1e-12 });
+  await assertClose(found!, await expected.data());
+});
+
+Deno.test("adapters of any linear layer act as their merged weights", async () => {
+  const model = bertForSequenceClassification(bertConfig);
+  const targets = ["query", "key", "value", "dense", "classifier"];
+  const tuned = lora(paramsOf(model), {
+    targets,
+    rank: 2,
+    alpha: 4,
+    key: random.key(3),
+  });
+  const trained = tree.map((x: Tensor) => x.add(0.1), tuned);
+  const tokenTypes = ids([[0, 0, 1, 1, 1], [0, 0, 0, 0, 1]]);
+  const [a, b] = [trained, mergeAdapters(trained)].map((params) =>
+    model.apply(params, ids(tokens), { tokenTypes })
+  );
+  await assertClose(a!, await b!.data());
 });
 
 Deno.test("a sequence is classified by the pooled first token", async () => {
