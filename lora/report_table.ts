@@ -59,7 +59,7 @@ export function table(report: Omit<Report, "toString">): string {
 }
 
 function label({ target, slices, name }: ReportRow): string {
-  const part = slices ? ` ${slices.at.join(" ")} of ${slices.of}` : "";
+  const part = slices ? `[${slices.at.join(", ")}]` : "";
   return `${target}${part}${name === null ? "" : ` (${name})`}`;
 }
 

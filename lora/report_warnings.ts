@@ -25,46 +25,58 @@ export function warningsOf(
   return [
     ...uneven(lowRank, layers),
     ...differing(lowRank),
-    ...lowRank.flatMap(({ target, scale, rank }) =>
-      scale !== null && scale > LARGE_SCALE
+    ...lowRank.flatMap((row) => {
+      const { scale, rank } = row;
+      return scale !== null && scale > LARGE_SCALE
         ? [
-          `${target} counts ${
+          `${named(row)} counts ${
             Number(scale.toPrecision(6))
           } times at rank ${rank}: was alpha meant to be divided by the rank?`,
         ]
-        : []
-    ),
-    ...lowRank.flatMap(({ target, slices, rank, paths }) =>
-      !slices && FUSED.test(paths[0]!)
+        : [];
+    }),
+    ...lowRank.flatMap((row) => {
+      const { slices, rank, paths } = row;
+      return !slices && FUSED.test(paths[0]!)
         ? [
-          `${target} is several weights in one, which share rank ${rank}: parts gives each an adapter of its own`,
+          `${
+            named(row)
+          } is several weights in one, which share rank ${rank}: parts gives each an adapter of its own`,
         ]
-        : []
-    ),
+        : [];
+    }),
   ];
 }
 
-/** Targets that are adapted in some blocks and not in others. */
+/** Targets that an adapter changes in some blocks and not in others. */
 function uneven(
   rows: readonly ReportRow[],
   layers: readonly Layer[],
 ): string[] {
-  const adapted = new Set(rows.flatMap(({ paths }) => paths));
   const likes = Map.groupBy(
     layers.map(({ path }) => path),
     (path) => path.replace(/\.\d+(?=\.|$)/g, ".*"),
   );
-  return [...likes].flatMap(([pattern, paths]) => {
-    const missing = paths.filter((path) => !adapted.has(path));
-    if (missing.length === 0 || missing.length === paths.length) return [];
-    const some = missing.slice(0, 3).join(", ");
-    const more = missing.length > 3 ? `, and ${missing.length - 3} more` : "";
-    return [
-      `${pattern} is adapted in ${
-        paths.length - missing.length
-      } of ${paths.length} layers: not ${some}${more}`,
-    ];
+  const adapters = Map.groupBy(rows, ({ name }) => name);
+  return [...adapters.values()].flatMap((own) => {
+    const adapted = new Set(own.flatMap(({ paths }) => paths));
+    return [...likes].flatMap(([pattern, paths]) => {
+      const missing = paths.filter((path) => !adapted.has(path));
+      if (missing.length === 0 || missing.length === paths.length) return [];
+      const some = missing.slice(0, 3).join(", ");
+      const more = missing.length > 3 ? `, and ${missing.length - 3} more` : "";
+      return [
+        `${named(own[0]!, pattern)} is adapted in ${
+          paths.length - missing.length
+        } of ${paths.length} layers: not ${some}${more}`,
+      ];
+    });
   });
+}
+
+/** What is adapted, with the adapter's name where it has one. */
+function named({ name, target }: ReportRow, what = target): string {
+  return name === null ? what : `${what} (${name})`;
 }
 
 /** Targets that have several ranks under one name of an adapter. */
@@ -74,6 +86,6 @@ function differing(rows: readonly ReportRow[]): string[] {
     const ranks = [...new Set(members.map(({ rank }) => rank!))];
     return ranks.length < 2
       ? []
-      : [`${members[0]!.target} has ranks ${ranks.join(", ")}`];
+      : [`${named(members[0]!)} has ranks ${ranks.join(", ")}`];
   });
 }

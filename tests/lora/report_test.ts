@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { init, random, TreeError, zeros } from "../../core/mod.ts";
-import { lora, report, scaleAdapters } from "../../lora/mod.ts";
-import { adapt, baseParams } from "./support.ts";
+import { lora, report, scaleAdapters, stackAdapters } from "../../lora/mod.ts";
+import { adapt, baseParams, gpt } from "./support.ts";
 
 await init({ backend: "reference" });
 
@@ -77,4 +77,53 @@ Deno.test("a model without adapters has no report", async () => {
     TreeError,
     "Cannot report on adapters: no layer of the tree has an adapter",
   );
+});
+
+Deno.test("slices, names, copies and stacks have rows, and what is likely a mistake is told", async () => {
+  const params = gpt.init(random.key(1));
+  const key = random.key(0);
+  const parts = { c_attn: [true, false, true] };
+  const first = lora(params, {
+    targets: ["c_attn", "c_fc"],
+    rank: 2,
+    alpha: 4,
+    key,
+    name: "tales",
+    rankPattern: { "h.0.mlp.c_fc": 1 },
+    alphaPattern: { c_fc: 40 },
+    modulesToSave: "ln_f",
+    parts,
+  });
+  const both = lora(first, {
+    targets: "**.1.attn.c_attn",
+    rank: 4,
+    alpha: 2,
+    key,
+    name: "haiku",
+  });
+  const found = await report(both);
+  assertEquals(
+    String(found),
+    `
+target                layers  weight   rank  alpha  scale  parameters  of the model
+c_attn[0, 2] (tales)       2  [8, 24]     2      4      2         128        6.48 %
+c_fc (tales)               1  [8, 32]     1     40     40          40        2.02 %
+c_attn (haiku)             1  [8, 24]     4      2    0.5         128        6.48 %
+c_fc (tales)               1  [8, 32]     2     40     20          80        4.05 %
+ln_f.weight (tales)        1  [8]                                   8        0.40 %
+ln_f.bias (tales)          1  [8]                                   8        0.40 %
+total                      5                                      392       19.84 %
+memory: weights 1.57 kB, gradients 1.57 kB, Adam's moments 3.14 kB
+warning: transformer.h.*.attn.c_attn (haiku) is adapted in 1 of 2 layers: not transformer.h.0.attn.c_attn
+warning: c_fc (tales) has ranks 1, 2
+warning: c_fc (tales) counts 40 times at rank 1: was alpha meant to be divided by the rank?
+warning: c_fc (tales) counts 20 times at rank 2: was alpha meant to be divided by the rank?
+warning: c_attn (haiku) is several weights in one, which share rank 4: parts gives each an adapter of its own`
+      .slice(1),
+  );
+  const models = [5, 6].map((seed) =>
+    lora(params, { targets: "c_fc", rank: 2, alpha: 4 * seed, key })
+  );
+  const [row] = (await report(stackAdapters(models))).rows;
+  assertEquals([row!.rank, row!.scale, row!.parameters], [2, null, 320]);
 });

@@ -70,14 +70,16 @@ export function pathsOf(params: LlamaParams, pattern: RegExp): string[] {
 }
 
 /** A GPT-2 of two blocks, whose weights are large enough that a change of one shows. */
-export const gpt = gpt2({
+export const gptConfig = {
   vocab_size: 11,
   n_positions: 16,
   n_embd: 8,
   n_layer: 2,
   n_head: 2,
   initializer_range: 0.5,
-});
+};
+/** The model. */
+export const gpt = gpt2(gptConfig);
 
 /** Token ids of a fixed batch. */
 export function someIds(): Tensor {
