@@ -139,7 +139,12 @@ export function isHead({ path }: Layer): boolean {
   return HEAD.test(path);
 }
 
+/** Whether a layer is the table of tokens. */
+export function isTokenTable({ path }: Layer): boolean {
+  return TOKENS.test(path);
+}
+
 /** Whether the table of an embedding is an output head's weight too: a table of tokens in a tree without a head. */
 export function isTied(layer: Layer, layers: readonly Layer[]): boolean {
-  return TOKENS.test(layer.path) && !layers.some(isHead);
+  return isTokenTable(layer) && !layers.some(isHead);
 }

@@ -53,3 +53,13 @@ export {
   type StagewiseOptions,
   type StagewiseState,
 } from "./stagewise.ts";
+export { isBias, topLayers } from "./baselines.ts";
+export { bottleneck, type BottleneckOptions } from "./bottleneck.ts";
+export {
+  applyPrefix,
+  embeddingPrefix,
+  type LayerPrefix,
+  layerPrefix,
+  type PrefixOptions,
+  prefixTokens,
+} from "./prefix.ts";
