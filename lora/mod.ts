@@ -63,3 +63,11 @@ export {
   type PrefixOptions,
   prefixTokens,
 } from "./prefix.ts";
+export {
+  analyse,
+  type Analysis,
+  type LayerAnalysis,
+  type Similarity,
+  subspaceSimilarity,
+} from "./analysis.ts";
+export { similaritySvg, singularValuesSvg } from "./svg.ts";
