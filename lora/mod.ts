@@ -55,3 +55,21 @@ export {
   type StagewiseOptions,
   type StagewiseState,
 } from "./stagewise.ts";
+export { isBias, topLayers } from "./baselines.ts";
+export { bottleneck, type BottleneckOptions } from "./bottleneck.ts";
+export {
+  applyPrefix,
+  embeddingPrefix,
+  type LayerPrefix,
+  layerPrefix,
+  type PrefixOptions,
+  prefixTokens,
+} from "./prefix.ts";
+export {
+  analyse,
+  type Analysis,
+  type LayerAnalysis,
+  type Similarity,
+  subspaceSimilarity,
+} from "./analysis.ts";
+export { similaritySvg, singularValuesSvg } from "./svg.ts";

@@ -21,6 +21,7 @@ export {
   type Problem,
 } from "./classification_loss.ts";
 export { type Conv1D, conv1D } from "./conv1d.ts";
+export type { Bottleneck } from "./bottleneck.ts";
 export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
 export { dropout, type DropoutOptions } from "./dropout.ts";
 export {
