@@ -17,6 +17,7 @@ import {
   TreeError,
 } from "../core/mod.ts";
 import type { Lora } from "../nn/adapter_forms.ts";
+import { dense } from "../nn/quantized.ts";
 import { columnsOf, svdOf } from "./combine.ts";
 import { kindOf, type Layer, oriented } from "./layers.ts";
 import { mapLoras } from "./loras.ts";
@@ -172,9 +173,9 @@ function adaptersOf(tuned: Tree, what: string): Found[] {
 }
 
 function weightOf(layer: Layer, { b }: Lora, slice: number): Tensor {
-  const dense = oriented(layer.weight, kindOf(layer));
+  const whole = oriented(dense(layer.weight), kindOf(layer));
   const size = b.shape[0]!;
-  return dense.slice([[slice * size, (slice + 1) * size]]);
+  return whole.slice([[slice * size, (slice + 1) * size]]);
 }
 
 /** Columns as the rows of a tensor. */

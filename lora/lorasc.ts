@@ -24,6 +24,7 @@ import {
 } from "../core/mod.ts";
 import { adaptersIn, type Lora, partsOf } from "../nn/adapter_forms.ts";
 import { rowNorms } from "../nn/dora.ts";
+import { formatWeight, isQuantized } from "../nn/quantized.ts";
 import { withStage } from "./slow_adapter.ts";
 import { kindOf, type Layer, layersOf, mapLayers, oriented } from "./layers.ts";
 import { lora } from "./lora.ts";
@@ -185,24 +186,22 @@ export function lorasc(options: LorascOptions): Cascade {
   function noisyBase<T extends Tree>(state: CascadeState<T>, trained: T): T {
     const noisy = weightsOf(trained), slow = weightsOf(weights(state));
     const adapted = new Set(adaptedPaths(trained));
-    return mapLayers(
-      state.base,
-      ({ path, node, weight }) =>
-        adapted.has(path)
-          ? {
-            ...node,
-            weight: weight.add(noisy.get(path)!.sub(slow.get(path)!)),
-          }
-          : node,
-    );
+    return mapLayers(state.base, (layer) => {
+      const { path, node } = layer;
+      if (!adapted.has(path)) return node;
+      const noise = noisy.get(path)!.sub(slow.get(path)!);
+      return { ...node, weight: tensorOf(layer).add(noise) };
+    });
   }
 
   return {
-    init: (params, key) => ({
-      base: params,
-      slow: params,
-      fast: lora(params, { ...adapter, key }),
-    }),
+    init: (params, key) => {
+      const fast = lora(params, { ...adapter, key });
+      const adapted = new Set(adaptedPaths(fast));
+      layersOf(params).filter(({ path }) => adapted.has(path))
+        .forEach(tensorOf);
+      return { base: params, slow: params, fast };
+    },
     params,
     next,
     adapter: ({ slow }) => {
@@ -231,11 +230,21 @@ function isFactor(path: string): boolean {
 
 /** The weight [out, in] of a layer, or the slice of it that the adapter at a path changes. */
 function partOf(layer: Layer, { b }: Lora, path: string): Tensor {
-  const dense = oriented(layer.weight, kindOf(layer));
+  const whole = oriented(tensorOf(layer), kindOf(layer));
   const size = b.shape[0]!, part = Number(path.split(".").at(-1));
-  return dense.shape[0] === size
-    ? dense
-    : dense.slice([[part * size, (part + 1) * size]]);
+  return whole.shape[0] === size
+    ? whole
+    : whole.slice([[part * size, (part + 1) * size]]);
+}
+
+/** The weight of an adapted layer as a tensor; throws where it is quantised, as noise and slow changes would be lost in it. */
+function tensorOf({ path, weight }: Layer): Tensor {
+  if (!isQuantized(weight)) return weight;
+  throw new TreeError(
+    `Cannot make a cascade on ${path}: its weight is ${
+      formatWeight(weight)
+    }, which takes no change; use dequantize first`,
+  );
 }
 
 /** A tree with other weights in the layers that have low-rank adapters. */
@@ -252,7 +261,11 @@ function onWeights<T extends Tree>(
 }
 
 function weightsOf(tree: Tree): Map<string, Tensor> {
-  return new Map(layersOf(tree).map(({ path, weight }) => [path, weight]));
+  return new Map(
+    layersOf(tree).flatMap((layer) =>
+      isQuantized(layer.weight) ? [] : [[layer.path, layer.weight] as const]
+    ),
+  );
 }
 
 function adaptedPaths(tree: Tree): string[] {

@@ -27,6 +27,7 @@ import type {
   CausalModel,
   LayerCache,
 } from "../nn/models/mod.ts";
+import { dense } from "../nn/quantized.ts";
 import { isTokenTable, layersOf, mapLayers } from "./layers.ts";
 
 /** How a prefix starts. */
@@ -73,10 +74,10 @@ export function embeddingPrefix<T extends Tree>(
     throw new TreeError(`Cannot add a prefix: ${table.path} has one already`);
   }
   return scope(() =>
-    mapLayers(params, ({ path, node, weight }) => {
+    mapLayers(params, ({ path, node, weight, shape: [V] }) => {
       if (path !== table.path) return node;
-      const ids = random.randint(key, [length], { high: weight.shape[0]! });
-      return { ...node, prefix: weight.take(ids).mul(1) };
+      const ids = random.randint(key, [length], { high: V! });
+      return { ...node, prefix: dense(weight).take(ids) };
     })
   );
 }

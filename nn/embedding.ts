@@ -18,6 +18,7 @@ import {
 } from "../core/mod.ts";
 import { adapted } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { widened } from "./quantized.ts";
 import { pickByRow } from "./stacked.ts";
 
 /** A table of vectors. */
@@ -60,10 +61,10 @@ export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
     );
   }
   return scope(() => {
-    const rows = adapted(weight.take(ids), p.lora, {
+    const rows = adapted(widened(weight.take(ids)), p.lora, {
       project: ({ a, rows }) =>
         rows ? pickByRow(ids, a, rows) : a.transpose().take(ids),
-      weight: () => weight.transpose(),
+      weight: () => widened(weight).transpose(),
     });
     if (!p.prefix) return rows;
     const place = ids.sub(weight.shape[0]!);

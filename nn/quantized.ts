@@ -77,9 +77,9 @@ export function formatWeight(weight: Weight): string {
   return `${kind}[${shapeOf(weight).join(", ")}]`;
 }
 
-/** A weight as f32 [M, N]. */
+/** A weight as f32 [M, N]. One of halves is widened as it is read. */
 export function dense(weight: Weight): Tensor {
-  if (weight instanceof Tensor) return weight;
+  if (weight instanceof Tensor) return widened(weight);
   if ("int8" in weight) {
     const values = unpacked(weight.int8, 4).cast("f32").sub(128);
     return values.mul(weight.scale.unsqueeze(1));
@@ -90,13 +90,18 @@ export function dense(weight: Weight): Tensor {
     .mul(weight.absmax.unsqueeze(2)).reshape([rows, columns]);
 }
 
+/** A tensor of halves as f32; another as it is. */
+export function widened(x: Tensor): Tensor {
+  return x.dtype === "f16" || x.dtype === "bf16" ? x.cast("f32") : x;
+}
+
 /** `f` of x and a weight as f32. That of a quantised one is not kept for the gradient of x, but computed again. */
 export function withDense(
   x: Tensor,
   weight: Weight,
   f: (x: Tensor, weight: Tensor) => Tensor,
 ): Tensor {
-  if (weight instanceof Tensor) return f(x, weight);
+  if (weight instanceof Tensor) return f(x, widened(weight));
   const again = checkpoint((x: Tensor, w: QuantizedWeight) => f(x, dense(w)));
   return again(x, weight);
 }

@@ -17,6 +17,7 @@ import {
   lorasc,
   type LorascOptions,
   mergeAdapters,
+  quantize,
   stagewise,
 } from "../../lora/mod.ts";
 import { adamw, applyUpdates, type LlamaParams } from "../../nn/mod.ts";
@@ -304,6 +305,12 @@ Deno.test("settings out of range are errors", () => {
       `Cannot make a cascade with ${rule}`,
     );
   }
+  const small = quantize(baseParams(), { kind: "int8", targets: "q_proj" });
+  assertThrows(
+    () => make().init(small, keyed(0)),
+    TreeError,
+    "Cannot make a cascade on model.layers.0.self_attn.q_proj: its weight is int8[8, 8], which takes no change; use dequantize first",
+  );
   const cascade = make();
   assertThrows(
     () => cascade.adapter(cascade.init(base, keyed(0))),
