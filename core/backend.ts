@@ -7,6 +7,7 @@
  */
 
 import type { Data, DType } from "./dtype.ts";
+import { isHalf } from "./half.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
 import type { Shape } from "./shape.ts";
@@ -63,7 +64,7 @@ export interface Backend {
   readonly precision: "f32" | "f64";
   /** What the planner must respect. */
   readonly limits: Limits;
-  /** Copies host data to the device; its array type fits the dtype. The shape stands in errors. */
+  /** Copies host data to the device; its array type fits the dtype, of halves the bits. The shape stands in errors. */
   upload(data: Data, dtype: DType, shape?: Shape): Storage;
   /** Reads `size` elements back: a fresh array. */
   download(storage: Storage, dtype: DType, size: number): Promise<Data>;
@@ -89,5 +90,6 @@ export function bytesPerElement(
   dtype: DType,
   precision: "f32" | "f64" = "f32",
 ): number {
+  if (isHalf(dtype)) return 2;
   return precision === "f64" && dtype === "f32" ? 8 : 4;
 }

@@ -1,5 +1,5 @@
 /**
- * Neural networks: layers and losses, models, optimizers, generation, checkpoints and data.
+ * Neural networks: layers and losses, models, optimizers, metrics, generation, checkpoints and data.
  *
  * Everything is a pure function of a tree of parameters, or a record of such functions. All of it can be imported in a
  * browser; only what reads and writes files by path needs Deno.
@@ -43,5 +43,6 @@ export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
 export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";
 export * from "./data/mod.ts";
+export * from "./metrics/mod.ts";
 export * from "./models/mod.ts";
 export * from "./optim/mod.ts";

@@ -243,7 +243,7 @@ export async function writeSafetensors(
   const { header, tensors } = describe(tree, options);
   await writeAll(file, encodeHeader(header));
   for (const tensor of tensors) {
-    await writeAll(file, encodeData(await tensor.data(), tensor.dtype));
+    await writeAll(file, await encodeData(tensor));
   }
 }
 
@@ -271,7 +271,7 @@ export async function encodeSafetensors(
   out.set(start);
   let at = start.length;
   for (const tensor of tensors) {
-    const bytes = encodeData(await tensor.data(), tensor.dtype);
+    const bytes = await encodeData(tensor);
     out.set(bytes, at);
     at += bytes.length;
   }

@@ -8,7 +8,13 @@
  * @module
  */
 
-import { type Data, type DType, format, type Shape } from "../../core/mod.ts";
+import {
+  type Data,
+  type DType,
+  format,
+  type Shape,
+  type Tensor,
+} from "../../core/mod.ts";
 import { fail, quote } from "./json.ts";
 import {
   type Entry,
@@ -32,6 +38,8 @@ export const dtypeOf: Readonly<Record<FileDType, DType>> = {
 /** What a tensor is saved as. */
 export const fileDTypeOf: Readonly<Record<DType, FileDType>> = {
   f32: "F32",
+  f16: "F16",
+  bf16: "BF16",
   i32: "I32",
   u32: "U32",
   bool: "BOOL",
@@ -129,10 +137,10 @@ function narrow(words: Int32Array, entry: Entry, file: string): Int32Array {
 }
 
 /** The bytes of a tensor's elements as they are saved. */
-export function encodeData(data: Data, dtype: DType): Uint8Array {
+export async function encodeData(tensor: Tensor): Promise<Uint8Array> {
+  const isHalf = tensor.dtype === "f16" || tensor.dtype === "bf16";
+  const data = await (isHalf ? tensor.bits() : tensor.data());
   // Only the reference backend's float64 mode gives wider elements.
-  const narrow = dtype === "f32" && data instanceof Float64Array
-    ? Float32Array.from(data)
-    : data;
+  const narrow = data instanceof Float64Array ? Float32Array.from(data) : data;
   return new Uint8Array(narrow.buffer, narrow.byteOffset, narrow.byteLength);
 }

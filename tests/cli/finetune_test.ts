@@ -186,7 +186,7 @@ Deno.test("live bytes after 200 steps are those after 20", async () => {
   function* batches() {
     for (let i = 0;; i++) {
       const ids = Int32Array.of(i % 3, i % 5, i % 7, 1);
-      yield { ids, labels: ids, tokens: 4 };
+      yield { ids, labels: ids, mask: ids, tokens: 4 };
     }
   }
   using w = tensor([[1, 2], [3, 4]]);

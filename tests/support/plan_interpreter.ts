@@ -14,6 +14,7 @@ import type {
   Plan,
   View,
 } from "../../core/plan/kernel.ts";
+import { isHalf, narrow, rounded, widen } from "../../core/half.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
 import type { Data, DType, Shape } from "cotan";
 import { convert, scalars, wrap } from "./scalars.ts";
@@ -46,7 +47,8 @@ export function createPlanBackend(
     adapter: "plans, one point at a time",
     precision: "f64",
     limits,
-    upload: (data) => store(Float64Array.from(data)),
+    upload: (data, dtype) =>
+      store(Float64Array.from(isHalf(dtype) ? widen(data, dtype) : data)),
     download: (storage, dtype) =>
       Promise.resolve(fromWords((storage as HostStorage).words!, dtype)),
     free,
@@ -73,6 +75,9 @@ function fromWords(words: Words, dtype: DType): Data {
   switch (dtype) {
     case "f32":
       return words.slice();
+    case "f16":
+    case "bf16":
+      return narrow(words, dtype);
     case "i32":
       return Int32Array.from(words);
     case "u32":
@@ -88,14 +93,15 @@ function runPlan(plan: Plan, inputs: readonly Words[]): Words[] {
   const fresh = plan.outputs.map((o) =>
     new Float64Array(o.kind === "new" ? o.size : 0).fill(NaN)
   );
+  // Halves take two bytes.
   const pages = plan.pages.map((bytes) =>
-    new Float64Array(bytes / 4).fill(NaN)
+    new Float64Array(bytes / 2).fill(NaN)
   );
   const at = (place: Place): Words => {
     if (place.kind === "input") return inputs[place.index]!;
     if (place.kind === "output") return fresh[place.index]!;
     const { page, offset, bytes } = place;
-    return pages[page]!.subarray(offset / 4, (offset + bytes) / 4);
+    return pages[page]!.subarray(offset / 2, (offset + bytes) / 2);
   };
   const run = (step: number): void => {
     const { kernel, buffers } = plan.steps[step]!;
@@ -239,7 +245,7 @@ function evaluate(
         );
       }
       case "const":
-        return e.value;
+        return isHalf(e.dtype) ? rounded(e.value, e.dtype) : e.value;
       case "index":
         return offset(e.view, point);
       case "acc":
