@@ -37,6 +37,12 @@ Deno.test("a layer's kind is told by its bias, else by its name, or by the calle
     [[layer("embed_out", [11, 8])], "linear"],
     [[layer("norm", [8], 8)], "vector"],
   ];
+  // An adapter of [in, 2] was made for one of the two.
+  for (const [into, kind] of [[24, "linear"], [8, "conv1D"]] as const) {
+    const { node, ...rest } = layer("mine", [8, 24]);
+    const lora = { tales: [null, { a: zeros([2, into]) }] };
+    cases.push([[{ ...rest, node: { ...node, lora } }], kind]);
+  }
   for (const [args, kind] of cases) {
     assertEquals(kindOf(...args), kind, args[0].path);
   }

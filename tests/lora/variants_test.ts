@@ -289,21 +289,25 @@ inFloat64(
       scale: tensor(0.75),
       magnitude: draw(6, [5]).abs(),
     };
-    type P = { lora: typeof own; x: Tensor };
-    const dense = (p: P) =>
-      denseDora({ weight, lora: p.lora }, p.x).mul(ct).sum();
+    type P = { weight: Tensor; lora: typeof own; x: Tensor };
+    const dense = (p: P) => denseDora(p, p.x).mul(ct).sum();
     const forms = {
-      linear: (p: P) => linear({ weight, lora: p.lora }, p.x).mul(ct).sum(),
+      linear: (p: P) => linear(p, p.x).mul(ct).sum(),
       conv1D: (p: P) =>
-        conv1D({ weight: weight.transpose(), lora: p.lora }, p.x).mul(ct).sum(),
+        conv1D({ ...p, weight: p.weight.transpose() }, p.x).mul(ct).sum(),
     };
-    const { scale: _, ...expected } = grad(dense)({ lora: own, x }).lora;
-    const value = await dense({ lora: own, x }).item();
-    const gx = await grad(dense)({ lora: own, x }).x.data();
+    const { scale: _, ...expected } =
+      grad(dense)({ weight, lora: own, x }).lora;
+    const value = await dense({ weight, lora: own, x }).item();
+    const { x: gx, weight: gw } = grad(dense)({ weight, lora: own, x });
     for (const [name, f] of Object.entries(forms)) {
-      assert(Math.abs(await f({ lora: own, x }).item() / value - 1) < 1e-12);
-      const found = grad(f)({ lora: own, x });
-      assert(distance(await found.x.data(), gx) < 1e-12, name);
+      assert(
+        Math.abs(await f({ weight, lora: own, x }).item() / value - 1) < 1e-12,
+      );
+      const found = grad(f)({ weight, lora: own, x });
+      assert(distance(await found.x.data(), await gx.data()) < 1e-12, name);
+      const weights = [await found.weight.data(), await gw.data()] as const;
+      assert(distance(...weights) < 1e-12, name);
       for (const key of ["a", "b", "magnitude"] as const) {
         const [g, e] = [
           await found.lora[key].data(),
@@ -499,19 +503,19 @@ inFloat64("what is trained whole stands in, and is a copy", async () => {
   assertStrictEquals(weight, params.transformer.ln_f.weight);
   assert(copy !== weight);
   assertEquals(await copy.data(), await weight.data());
-  const doubled = tree.map((x) => x.mul(2), own as { weight: Tensor });
+  const raised = tree.map((x) => x.add(1), own as { weight: Tensor });
   const changed = {
     ...tuned,
     transformer: {
       ...tuned.transformer,
-      ln_f: { ...tuned.transformer.ln_f, lora: doubled },
+      ln_f: { ...tuned.transformer.ln_f, lora: raised },
     },
   };
   const direct = {
     ...params,
     transformer: {
       ...params.transformer,
-      ln_f: tree.map((x) => x.mul(2), params.transformer.ln_f),
+      ln_f: tree.map((x) => x.add(1), params.transformer.ln_f),
     },
   };
   assert(
