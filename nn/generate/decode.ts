@@ -43,6 +43,18 @@ export interface Start {
   readonly key: Tensor | null;
 }
 
+/** What steps start from. The state is theirs to free. */
+interface Work<P extends Tree> {
+  readonly model: CausalModel<P>;
+  readonly params: P;
+  readonly first: State;
+  /** The last token of each prompt. */
+  readonly last: readonly number[];
+  /** Most steps. */
+  readonly most: number;
+  readonly pause: Pause;
+}
+
 /** The next token of each row, until all have ended; null for rows that have, which go on idle. */
 export async function* decode<P extends Tree>(
   model: CausalModel<P>,
@@ -71,11 +83,15 @@ export async function* decode<P extends Tree>(
   const prompts = starts.map(({ prompt }) => prompt);
   const pause = pausing(signal);
   const cache = await prefill(model, params, prompts, maxNewTokens, pause);
-  const first = { state: { cache, position: endsOf(prompts) } };
-  const last = prompts.map((prompt) => prompt.at(-1)!);
-  const steps = isPlain
-    ? likeliest(model, params, first.state, last, maxNewTokens, pause)
-    : chosen(model, params, first.state, last, maxNewTokens, pause, choose);
+  const work: Work<P> = {
+    model,
+    params,
+    first: { cache, position: endsOf(prompts) },
+    last: prompts.map((prompt) => prompt.at(-1)!),
+    most: maxNewTokens,
+    pause,
+  };
+  const steps = isPlain ? likeliest(work) : chosen(work, choose);
   for await (const next of steps) {
     signal?.throwIfAborted();
     yield rows.map(({ hasEnded }, i) => hasEnded ? null : next[i]!);
@@ -89,12 +105,7 @@ export async function* decode<P extends Tree>(
 
 /** Each next token is chosen on the host, from logits that are read back. */
 async function* chosen<P extends Tree>(
-  model: CausalModel<P>,
-  params: P,
-  first: State,
-  prompt: readonly number[],
-  most: number,
-  pause: Pause,
+  { model, params, first, last: prompt, most, pause }: Work<P>,
   choose: Choose,
 ): AsyncGenerator<readonly number[], void, undefined> {
   let state = first, last = prompt;
@@ -126,15 +137,10 @@ async function* chosen<P extends Tree>(
  * back takes time, steps are begun before the tokens of those before are known to the host.
  */
 async function* likeliest<P extends Tree>(
-  model: CausalModel<P>,
-  params: P,
-  first: State,
-  prompt: readonly number[],
-  most: number,
-  pause: Pause,
+  { model, params, first, last, most, pause }: Work<P>,
 ): AsyncGenerator<readonly number[], void, undefined> {
-  const size = prompt.length;
-  let state = { ...first, ids: column(prompt) };
+  const size = last.length;
+  let state = { ...first, ids: column(last) };
   const readings: Promise<Data>[] = [];
   try {
     using step = jit(
@@ -168,7 +174,7 @@ async function* likeliest<P extends Tree>(
         ahead = Math.min(2 * ahead, MOST_AHEAD);
       }
       const found = await readings.shift()!;
-      yield prompt.map((_, i) => checkChosen(found[i]!, found[size + i]!));
+      yield last.map((_, i) => checkChosen(found[i]!, found[size + i]!));
     }
   } finally {
     await Promise.allSettled(readings);
