@@ -12,28 +12,21 @@ import {
   random,
   scan,
   scope,
-  Tensor,
+  type Tensor,
   tensor,
   type Tree,
-  TreeError,
   where,
 } from "../core/mod.ts";
 import type { Lora } from "../nn/adapter_forms.ts";
 import { mapLoras } from "./loras.ts";
 
-/** An adapter of `dylora`. */
-type RankedLora = Lora & {
-  readonly rank: Tensor;
-  readonly ranks: Tensor;
-  readonly from?: Tensor;
-};
-
 /**
- * The model with its adapters of `dylora` at rank b: the first b rows of A and columns of B, scaled by alpha / b. A tensor
- * b, an i32 scalar, may be traced, so that one compiled program serves all ranks; it must be within 1..R, which cannot
- * be seen from the host.
+ * The model with its adapters at rank b: the first b rows of A and columns of B, scaled by alpha / b. A tensor b, an i32
+ * scalar, may be traced, so that one compiled program serves all ranks; it must be within 1..R, which cannot be seen
+ * from the host.
  *
- * Throws `RangeError` for a number outside 1..R, and `TreeError` for adapters that are not of `dylora`.
+ * Adapters of `dylora` are trained for this; others are cut in the same way. Throws `RangeError` for a number outside
+ * 1..R, and `TreeError` where there is no adapter.
  *
  * @example
  * ```ts
@@ -56,25 +49,25 @@ export function atRank<T extends Tree>(tuned: T, b: number | Tensor): T {
   const what = `set rank ${typeof b === "number" ? b : String(b)}`;
   return scope(() =>
     mapLoras(tuned, what, (lora, path) => {
-      const { rank, ranks, from, ...rest } = ranked(lora, path, what);
+      const { ranks, from } = lora;
       if (typeof b === "number") checkRank(b, lora, path, what);
       const next = typeof b === "number"
         ? tensor(b, { dtype: "i32" })
         : b.cast("i32");
       return {
-        ...rest,
+        ...lora,
         // The factor is 1 exactly where the rank stays.
-        scale: rest.scale.mul(rank.cast("f32").div(next.cast("f32"))),
+        scale: lora.scale.mul(rankOf(lora).div(next.cast("f32"))),
         rank: next,
-        ranks,
-        ...(from && { from: where(ranks.lt(next), ranks, 0).max() }),
+        ...(from && ranks &&
+          { from: where(ranks.lt(next), ranks, 0).max() }),
       };
     })
   );
 }
 
 /**
- * The model with its adapters of `dylora` cut to rank b: ordinary adapters, which compute what those at rank b do.
+ * The model with its adapters cut to rank b: ordinary adapters, which compute what those at rank b do.
  *
  * Exported to PEFT they have `r` b and alpha unchanged. Throws as `atRank` does.
  *
@@ -97,17 +90,13 @@ export function truncate<T extends Tree>(tuned: T, b: number): T {
   const what = `cut to rank ${b}`;
   return scope(() =>
     mapLoras(tuned, what, (lora, path) => {
-      const { rank, ranks: _ranks, from: _from, ...rest } = ranked(
-        lora,
-        path,
-        what,
-      );
       checkRank(b, lora, path, what);
+      const { rank: _rank, ranks: _ranks, from: _from, ...rest } = lora;
       return {
         ...rest,
         a: lora.a.slice([[0, b]]),
         b: lora.b.slice([null, [0, b]]),
-        scale: lora.scale.mul(rank.cast("f32").div(b)),
+        scale: lora.scale.mul(rankOf(lora).div(b)),
       };
     })
   );
@@ -189,13 +178,9 @@ export function atEachRank<T extends Tree>(
   });
 }
 
-function ranked(lora: Lora, path: string, what: string): RankedLora {
-  if (lora.rank instanceof Tensor && lora.ranks instanceof Tensor) {
-    return lora as RankedLora;
-  }
-  throw new TreeError(
-    `Cannot ${what}: the adapter at ${path} is of one rank; make it by dylora`,
-  );
+/** The rank that the scale of an adapter is for: a scalar f32. */
+function rankOf({ a, rank }: Lora): Tensor {
+  return rank ? rank.cast("f32") : tensor(a.shape[0]!);
 }
 
 function checkRank(
