@@ -18,7 +18,7 @@ import { checkBuffer, type Wanted } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Plan } from "../plan/kernel.ts";
-import type { Shape, Type } from "../shape.ts";
+import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
@@ -76,8 +76,17 @@ class WasmBackend implements Backend {
 
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
     const storage = this.#allocate(4 * data.length, { shape, dtype });
-    this.#elements(storage, dtype, data.length).set(data);
+    this.write(storage, dtype, 0, data);
     return storage;
+  }
+
+  create({ shape, dtype }: Type): WasmStorage {
+    return this.#allocate(4 * sizeOf(shape), { shape, dtype });
+  }
+
+  write(storage: Storage, dtype: DType, offset: number, data: Data): void {
+    const end = offset + data.length;
+    this.#elements(own(storage), dtype, end).set(data, offset);
   }
 
   download(storage: Storage, dtype: DType, size: number): Promise<Data> {

@@ -46,6 +46,9 @@ export function createPlanBackend(
     adapter: "plans, one point at a time",
     precision: "f64",
     limits,
+    create: ({ shape }) => store(new Float64Array(sizeOf(shape))),
+    write: (storage, _dtype, offset, data) =>
+      (storage as HostStorage).words!.set(data, offset),
     upload: (data) => store(Float64Array.from(data)),
     download: (storage, dtype) =>
       Promise.resolve(fromWords((storage as HostStorage).words!, dtype)),
