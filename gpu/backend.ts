@@ -28,7 +28,7 @@ import { Readback } from "./readback.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** Bytes that are written to the device between two submissions. */
-const mostWritten = 2 ** 24;
+const mostWritten = 2 ** 20;
 
 /** A backend on a WebGPU device. */
 export class WebGpuBackend implements Backend {

@@ -8,20 +8,28 @@ export {
   fromPretrained,
   type Pretrained,
   type PretrainedOptions,
-  savePretrained,
-  type SavePretrainedOptions,
 } from "./pretrained.ts";
 export {
-  encodeSafetensors,
   type FileDType,
   inspectSafetensors,
+  type LoadDType,
+  type LoadOptions,
   loadSafetensors,
   parseSafetensors,
   type Path,
   readSafetensors,
   type Safetensors,
-  type SafetensorsOptions,
-  saveSafetensors,
   type TensorInfo,
 } from "./safetensors.ts";
+export {
+  encodeSafetensors,
+  type SafetensorsOptions,
+  type SaveDType,
+  saveSafetensors,
+} from "./safetensors_save.ts";
+export {
+  savePretrained,
+  type SavePretrainedOptions,
+} from "./save_pretrained.ts";
+export type { Progress, StreamOptions } from "./stream.ts";
 export { createTokenizer, loadTokenizer, type Tokenizer } from "./tokenizer.ts";

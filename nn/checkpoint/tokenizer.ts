@@ -24,6 +24,8 @@ export interface Tokenizer {
   idToToken(id: number): string | null;
   /** Number of tokens, special ones included. */
   readonly vocabSize: number;
+  /** The largest id; ids need not be without gaps. */
+  readonly maxId: number;
   /** Beginning of a text, or null. */
   readonly bosId: number | null;
   /** End of a text, or null. */
@@ -34,8 +36,13 @@ export interface Tokenizer {
   readonly unkId: number | null;
 }
 
-/** The files of a tokenizer; the second is optional. */
-export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json"];
+/** The files of a tokenizer; all but the first are optional. */
+export const TOKENIZER_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+];
 
 /**
  * Loads a tokenizer from a folder with `tokenizer.json` and, for the special tokens, `tokenizer_config.json`.
@@ -103,6 +110,9 @@ export async function createTokenizer(
     const token = textOf(config[`${key}_token`]);
     return token === null ? null : idOf(token);
   };
+  const vocabulary = library.get_vocab();
+  let maxId = -1;
+  for (const id of vocabulary.values()) maxId = Math.max(maxId, id);
   return {
     encode: (text, { addSpecial = true } = {}) =>
       library.encode(text, { add_special_tokens: addSpecial }).ids,
@@ -114,7 +124,8 @@ export async function createTokenizer(
     },
     tokenToId: idOf,
     idToToken: (id) => library.id_to_token(id) ?? null,
-    vocabSize: library.get_vocab().size,
+    vocabSize: vocabulary.size,
+    maxId,
     bosId: special("bos"),
     eosId: special("eos"),
     padId: special("pad"),

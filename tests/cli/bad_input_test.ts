@@ -120,7 +120,7 @@ const mistakes: Record<string, Mistake> = {
     return {
       args: [],
       line:
-        `error: Cannot use the tokenizer of ${folder}/model: it has 259 tokens, and the model 258`,
+        `error: Cannot use ${folder}/model/tokenizer.json: it has ids up to 258, and vocab_size is 258; load the model with tokenizer: false`,
     };
   },
 };

@@ -1,5 +1,11 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import {
+  DTypeError,
   FormatError,
   init,
   memory,
@@ -13,7 +19,10 @@ import {
 } from "../../../core/mod.ts";
 import {
   fromPretrained,
+  inspectSafetensors,
   loadSafetensors,
+  type Progress,
+  readSafetensors,
   savePretrained,
   saveSafetensors,
 } from "../../../nn/checkpoint/mod.ts";
@@ -194,6 +203,197 @@ Deno.test("what is missing from a folder is named, with what is expected", async
   });
 });
 
+Deno.test("floats become f32 and nothing else yet", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    for (const load of [fromPretrained, loadSafetensors]) {
+      await assertRejects(
+        () => load(folder, { dtype: "bf16" as "f32" }),
+        DTypeError,
+        "Cannot load floats as bf16: they become f32",
+      );
+    }
+  });
+});
+
+Deno.test("fields of the config may be replaced", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const { model, config } = await fromPretrained(folder, {
+      config: { rope_theta: 500 },
+    });
+    assertEquals([model.config.rope_theta, config.rope_theta], [500, 500]);
+  });
+});
+
+Deno.test("progress counts up to the size of the weights, and an aborted signal ends with its reason", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const told: Progress[] = [];
+    await fromPretrained(folder, { onProgress: (p) => told.push(p) });
+    const bytes = 4 * (2 * 4 * 7 / 2 + 4 * 3 + 16 * 2 + 8 * 2 + 24 * 3);
+    assertEquals(told.at(-1), {
+      phase: "load",
+      file: `${folder}/model.safetensors`,
+      loaded: bytes,
+      total: bytes,
+    });
+    const before = memory().tensors;
+    const stop = new AbortController();
+    await assertRejects(
+      () =>
+        fromPretrained(folder, {
+          signal: stop.signal,
+          onProgress: ({ loaded }) => loaded > 200 && stop.abort("enough"),
+        }).catch((reason) => Promise.reject(new Error(reason))),
+      Error,
+      "enough",
+    );
+    assertNoLeak(before);
+  });
+});
+
+Deno.test("a tokenizer with more ids than the model is refused", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const vocab = Object.fromEntries(
+      Array.from({ length: 8 }, (_, i) => [`w${i}`, i]),
+    );
+    const writeVocabulary = (vocab: Record<string, number>): Promise<void> =>
+      Deno.writeTextFile(
+        `${folder}/tokenizer.json`,
+        JSON.stringify({
+          added_tokens: [],
+          normalizer: null,
+          pre_tokenizer: { type: "Whitespace" },
+          post_processor: null,
+          decoder: null,
+          model: { type: "WordPiece", unk_token: "w0", vocab },
+        }),
+      );
+    await writeVocabulary(vocab);
+    assertEquals(
+      await refusal(folder),
+      `Cannot use ${folder}/tokenizer.json: it has ids up to 7, and vocab_size is 7; load the model with tokenizer: false`,
+    );
+    await fromPretrained(folder, { tokenizer: false });
+    await writeVocabulary({ w0: 0, w1: 9 });
+    assertStringIncludes(await refusal(folder), "it has ids up to 9");
+    await writeVocabulary({ w0: 0, w1: 6 });
+    const { tokenizer } = await fromPretrained(folder, { tokenizer: true });
+    assertEquals(tokenizer.maxId, 6);
+  });
+});
+
+Deno.test("a head that the file lacks, or has in another shape, is drawn from a key, but only where that is asked for", async () => {
+  await inFolder(async (folder) => {
+    const before = memory().tensors;
+    const untied = { config: { tie_word_embeddings: false } };
+    const key = random.key(3);
+    const expected = scope(() =>
+      llama({ ...config, ...untied.config }).init(key)
+    );
+    const base = weights();
+    for (const head of [{}, { "lm_head.weight": zeros([2, 4]) }]) {
+      const tensors = { ...base, ...head, "score.weight": zeros([1]) };
+      await writeModel(folder, tensors);
+      const message = (await assertRejects(
+        () => fromPretrained(folder, untied),
+        FormatError,
+      )).message;
+      assertStringIncludes(message, "of 12 tensors expected 11 fit");
+      const { params } = await fromPretrained(folder, {
+        ...untied,
+        newHead: key,
+      });
+      for (const { path, leaf } of tree.leaves(params)) {
+        const from = path === "lm_head.weight"
+          ? expected.lm_head!.weight
+          : base[path]!;
+        assertEquals(await bytesOf(leaf), await bytesOf(from));
+      }
+      dispose([params, head]);
+      tensors["score.weight"].dispose();
+    }
+    // What is missing from the base is no head.
+    const { "model.norm.weight": norm, ...rest } = base;
+    await writeModel(folder, rest);
+    await assertRejects(
+      () => fromPretrained(folder, { ...untied, newHead: key }),
+      FormatError,
+      "1 missing from the file: model.norm.weight",
+    );
+    dispose([norm!, rest, expected]);
+    key.dispose();
+    assertNoLeak(before);
+  });
+});
+
+Deno.test("a model is saved in shards that are read again, and a later save leaves none of them", async () => {
+  await inFolder(async (folder) => {
+    const params = llama(config).init(random.key(1));
+    await savePretrained(folder, { params, config, maxShardBytes: 200 });
+    const names = namesIn(folder);
+    assertEquals(names.slice(0, 2), [
+      "config.json",
+      "model-00001-of-00004.safetensors",
+    ]);
+    assertEquals(names.at(-1), "model.safetensors.index.json");
+    const index = JSON.parse(
+      await Deno.readTextFile(`${folder}/model.safetensors.index.json`),
+    );
+    assertEquals(index.metadata, { total_size: 4 * tree.count(params) });
+    assertEquals(Object.keys(index.weight_map).length, 11);
+    for (const name of names.slice(1, -1)) {
+      const { tensors, metadata } = await readSafetensors(`${folder}/${name}`);
+      assertEquals(metadata, { format: "pt" });
+      const bytes = 4 * tree.count(tensors);
+      assert(bytes <= 200 || Object.keys(tensors).length === 1);
+    }
+    const again = await fromPretrained(folder);
+    const found = tree.leaves(again.params);
+    for (const [i, { path, leaf }] of tree.leaves(params).entries()) {
+      assertEquals(found[i]!.path, path);
+      assertEquals(await bytesOf(found[i]!.leaf), await bytesOf(leaf));
+    }
+    await Deno.writeTextFile(`${folder}/model-notes.txt`, "");
+    await savePretrained(folder, { params, config });
+    assertEquals(namesIn(folder), [
+      "config.json",
+      "model-notes.txt",
+      "model.safetensors",
+    ]);
+  });
+});
+
+Deno.test("a save in halves says so in the config, and an aborted one leaves the folder as it was", async () => {
+  await inFolder(async (folder) => {
+    const params = { a: tensor([1, 1 + 2 ** -8, -3]) };
+    await savePretrained(folder, { params, config, dtype: "bf16" });
+    const read = async (): Promise<unknown> =>
+      JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
+    assertEquals(await read(), { ...config, torch_dtype: "bfloat16" });
+    const path = `${folder}/model.safetensors`;
+    assertEquals(await inspectSafetensors(path), {
+      a: { dtype: "BF16", shape: [3] },
+    });
+    assertEquals(await (await loadSafetensors(path)).a!.toArray(), [1, 1, -3]);
+    const modern = { ...config, dtype: "float32" };
+    const save = { params, config: modern, dtype: "f16" } as const;
+    await savePretrained(folder, save);
+    assertEquals(await read(), { ...config, dtype: "float16" });
+    await assertRejects(() =>
+      savePretrained(folder, {
+        params,
+        config,
+        signal: AbortSignal.abort(),
+      })
+    );
+    assertEquals(await read(), { ...config, dtype: "float16" });
+    assertEquals(namesIn(folder), ["config.json", "model.safetensors"]);
+  });
+});
+
 Deno.test("shards are read as one file", async () => {
   await inFolder(async (folder) => {
     const entries = Object.entries(weights());
@@ -228,6 +428,11 @@ Deno.test("shards are read as one file", async () => {
     assertEquals(
       await refusal(folder),
       `Cannot read ${index}: its weight_map does not map names to files`,
+    );
+    await writeIndex({ a: "a.safetensors" });
+    assertEquals(
+      await refusal(folder),
+      `Cannot read ${index}: it places the tensor "a" in a.safetensors, which has none`,
     );
     await writeIndex({ a: "a.safetensors", b: "none.safetensors" });
     assertEquals(

@@ -1,0 +1,35 @@
+/**
+ * A program of its own that loads a folder and prints what that took: seconds, and bytes at the peak beyond those
+ * before, as the system counts them.
+ *
+ * @module
+ */
+
+import { init, ones, tree } from "../../../core/mod.ts";
+import { fromPretrained } from "../../../nn/checkpoint/mod.ts";
+
+const [folder, backend] = Deno.args as [string, "wasm" | "webgpu"];
+await init({ backend });
+const warm = ones([16]);
+await warm.data();
+
+function status(key: string): number {
+  const text = Deno.readTextFileSync("/proc/self/status");
+  return 1024 * Number(new RegExp(`${key}:\\s+(\\d+)`).exec(text)![1]);
+}
+
+const before = status("VmRSS");
+// From here on the peak is counted anew.
+Deno.writeTextFileSync("/proc/self/clear_refs", "5");
+const start = performance.now();
+const { params } = await fromPretrained(folder);
+const leaf = tree.leaves(params).at(-1)!.leaf;
+await leaf.data();
+const seconds = (performance.now() - start) / 1000;
+console.log(JSON.stringify({
+  seconds,
+  before,
+  peak: status("VmHWM") - before,
+  weights: 4 * tree.count(params),
+}));
+Deno.exit(0);
