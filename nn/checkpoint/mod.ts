@@ -4,6 +4,7 @@
  * @module
  */
 
+export type { HubOptions } from "./hub.ts";
 export {
   fromPretrained,
   type Pretrained,

@@ -17,15 +17,17 @@ import { type Model, modelFromConfig, type RawConfig } from "../models/mod.ts";
 import { unflatten } from "../models/parameters.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
 import { checkFit } from "./fit.ts";
+import type { HubOptions } from "./hub.ts";
+import { openFolder } from "./locate.ts";
 import { headsOf, pathsOf } from "./names.ts";
 import type { LoadOptions } from "./safetensors.ts";
 import { checkLoadDType } from "./safetensors_data.ts";
 import { loadStored, type StoredTensor } from "./stream.ts";
 import { loadTokenizer, type Tokenizer, TOKENIZER_FILES } from "./tokenizer.ts";
-import { findWeights, WEIGHTS, type Weights } from "./weights.ts";
+import { fetchWeights, findWeights, type Weights } from "./weights.ts";
 
 /** What `fromPretrained` loads. */
-export interface PretrainedOptions extends LoadOptions {
+export interface PretrainedOptions extends LoadOptions, HubOptions {
   /** true: the folder must have a tokenizer; false: none is loaded; absent: one is loaded if it is there. */
   readonly tokenizer?: boolean;
   /** Fields that replace those of config.json, such as `architectures` for another head. */
@@ -47,11 +49,16 @@ export interface Pretrained<T extends Tokenizer | null = Tokenizer | null> {
   readonly tokenizer: T;
   /** The content of config.json, with the fields that were given instead. */
   readonly config: RawConfig;
+  /** The folder that it was loaded from; for a model of the Hub, in the cache. */
+  readonly folder: Path;
 }
 
 /**
  * Loads a model from a folder with `config.json`, `model.safetensors` (or shards and their index) and, for the
  * tokenizer, `tokenizer.json`. The class is the first of the config's `architectures`.
+ *
+ * A text that is no folder is a model of the Hugging Face Hub, `owner/name` or a name alone; it is fetched into the cache
+ * that Hugging Face's own libraries use, and read from there.
  *
  * Weights go from the disk to the backend in pieces of about a megabyte. Names in the file may lack the model's prefix:
  * `layers.0…` for `model.layers.0…`. Throws `FormatError` where a file is missing or malformed, where the tensors are
@@ -81,45 +88,33 @@ export interface Pretrained<T extends Tokenizer | null = Tokenizer | null> {
  * ```
  */
 export function fromPretrained(
-  folder: Path,
+  source: Path,
   options: PretrainedOptions & { readonly tokenizer: true },
 ): Promise<Pretrained<Tokenizer>>;
-/** Loads a model from a folder, with its tokenizer if the folder has one. */
+/** Loads a model from a folder or the Hub, with its tokenizer if it has one. */
 export function fromPretrained(
-  folder: Path,
+  source: Path,
   options?: PretrainedOptions,
 ): Promise<Pretrained>;
 export async function fromPretrained(
-  folder: Path,
+  source: Path,
   options: PretrainedOptions = {},
 ): Promise<Pretrained> {
   const { dtype = "f32", tokenizer: wantsTokenizer } = options;
   checkLoadDType(dtype);
-  await checkFolder(folder);
+  const found = await openFolder(source, options);
+  const folder = found.path;
   const file = await readJson(join(folder, "config.json"));
   const config = { ...file, ...options.config };
   const model = modelFromConfig(config);
+  if (wantsTokenizer !== false) await found.fetch(TOKENIZER_FILES);
   const tokenizer = await findTokenizer(folder, wantsTokenizer);
   if (tokenizer) checkVocabulary(tokenizer, model, folder);
+  await fetchWeights(found);
+  await found.done();
   const weights = await findWeights(folder, dtype);
   const params = await loadParams(weights, model, options);
-  return { model, params, tokenizer, config };
-}
-
-async function checkFolder(folder: Path): Promise<void> {
-  const what = `Cannot load a model from ${show(folder)}`;
-  const files = `config.json and ${WEIGHTS}`;
-  if (!await exists(folder)) {
-    throw new FormatError(
-      `${what}: there is no such folder; give one with ${files}, since models of the Hugging Face Hub are not fetched yet`,
-    );
-  }
-  if (!(await Deno.stat(folder)).isDirectory) {
-    throw new FormatError(`${what}: it is no folder; give one with ${files}`);
-  }
-  if (!await exists(join(folder, "config.json"))) {
-    throw new FormatError(`${what}: it has no config.json; expected ${files}`);
-  }
+  return { model, params, tokenizer, config, folder };
 }
 
 async function findTokenizer(

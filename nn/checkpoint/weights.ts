@@ -6,6 +6,7 @@
 
 import { FormatError } from "../../core/mod.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
+import type { ModelFolder } from "./folder.ts";
 import { fail, isRecord, quote } from "./json.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { LoadDType } from "./safetensors_data.ts";
@@ -26,6 +27,17 @@ export interface Weights {
   readonly stored: ReadonlyMap<string, StoredTensor>;
 }
 
+/** Fetches the weights of a model into its folder, where they are not there yet. */
+export async function fetchWeights(folder: ModelFolder): Promise<void> {
+  const { names, path } = folder;
+  if (!names) return;
+  if (names.has(WEIGHTS)) return await folder.fetch([WEIGHTS]);
+  if (!names.has(INDEX)) throw noWeights(path, (name) => names.has(name));
+  await folder.fetch([INDEX]);
+  const index = await readIndex(join(path, INDEX));
+  await folder.fetch([...new Set(index.values())]);
+}
+
 /** Finds the weights of a folder and reads their headers. */
 export async function findWeights(
   folder: Path,
@@ -34,7 +46,11 @@ export async function findWeights(
   const single = join(folder, WEIGHTS);
   const path = join(folder, INDEX);
   if (await exists(single)) return openFiles(show(single), [single], dtype);
-  if (!await exists(path)) throw await noWeights(folder);
+  if (!await exists(path)) {
+    const names = new Set<string>();
+    for await (const { name } of Deno.readDir(folder)) names.add(name);
+    throw noWeights(folder, (name) => names.has(name));
+  }
   const index = await readIndex(path);
   const file = show(path);
   const shards = [...new Set(index.values())].map((name) => join(folder, name));
@@ -89,19 +105,16 @@ async function openFiles(
   return { file, stored };
 }
 
-async function noWeights(folder: Path): Promise<FormatError> {
-  for (const name of PICKLES) {
-    if (!await exists(join(folder, name))) continue;
-    return new FormatError(
-      `Cannot load a model from ${
-        show(folder)
-      }: ${name} is a pickle, which can run code; convert it in Python by ` +
-        `model.save_pretrained(folder, safe_serialization=True)`,
-    );
-  }
+function noWeights(
+  folder: Path,
+  has: (name: string) => boolean,
+): FormatError {
+  const what = `Cannot load a model from ${show(folder)}`;
+  const pickle = PICKLES.find(has);
   return new FormatError(
-    `Cannot load a model from ${
-      show(folder)
-    }: it has neither ${WEIGHTS} nor ${INDEX}`,
+    pickle
+      ? `${what}: ${pickle} is a pickle, which can run code; convert it in Python by ` +
+        `model.save_pretrained(folder, safe_serialization=True)`
+      : `${what}: it has neither ${WEIGHTS} nor ${INDEX}`,
   );
 }

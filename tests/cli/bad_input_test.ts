@@ -58,8 +58,8 @@ const mistakes: Record<string, Mistake> = {
     "error: Cannot read no/such.txt: there is no such file",
   ),
   "a missing model": given(
-    ["--model", "no/such"],
-    /^error: Cannot load a model from no\/such: there is no such folder; give one with config\.json and model\.safetensors/,
+    ["--model", "./no/such"],
+    /^error: Cannot load a model from .\/no\/such: there is no such folder; give one with config\.json and model\.safetensors/,
   ),
   "a target that matches nothing": given(
     ["--targets", "q_proj,qkv"],

@@ -167,8 +167,8 @@ Deno.test("what is missing from a folder is named, with what is expected", async
     const at = `Cannot load a model from ${folder}`;
     const files = "config.json and model.safetensors";
     assertEquals(
-      await refusal("gpt2"),
-      `Cannot load a model from gpt2: there is no such folder; give one with ${files}, since models of the Hugging Face Hub are not fetched yet`,
+      await refusal("./gpt2"),
+      `Cannot load a model from ./gpt2: there is no such folder; give one with ${files}, or a model of the Hugging Face Hub as owner/name`,
     );
     assertEquals(
       await refusal(folder),
