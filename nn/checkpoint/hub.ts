@@ -16,7 +16,7 @@ import {
   place,
   writeRef,
 } from "./hub_cache.ts";
-import { importHub } from "./lazy.ts";
+import { importLibrary } from "./lazy.ts";
 import type { StreamOptions } from "./stream.ts";
 
 /** How models are fetched from the Hub. */
@@ -155,7 +155,7 @@ async function list(
   options: HubOptions & { readonly hubUrl: string },
 ): Promise<{ commit: string; files: Map<string, Listed> }> {
   const { hubUrl, accessToken, signal } = options;
-  const { HubApiError, listFiles, modelInfo } = await importHub();
+  const { HubApiError, listFiles, modelInfo } = await importLibrary("hub");
   const common = {
     hubUrl,
     ...accessToken && { accessToken },

@@ -9,31 +9,27 @@
  * @module
  */
 
-type Library = "gguf" | "hub" | "jinja";
+/** What each library gives. */
+type Libraries = {
+  /** Reads the headers of GGUF files. */
+  readonly gguf: typeof import("@huggingface/gguf");
+  /** Talks to the Hugging Face Hub. */
+  readonly hub: typeof import("@huggingface/hub");
+  /** Renders templates. */
+  readonly jinja: typeof import("@huggingface/jinja");
+};
 
 /** The libraries, as deno.json has them. */
-export const LIBRARIES: Readonly<Record<Library, string>> = {
+export const LIBRARIES: Readonly<Record<keyof Libraries, string>> = {
   gguf: "npm:@huggingface/gguf@^0.4.6",
   hub: "npm:@huggingface/hub@^2.17.5",
   jinja: "npm:@huggingface/jinja@^0.5.11",
 };
 
-/** Reads the headers of GGUF files. */
-export function importGguf(): Promise<typeof import("@huggingface/gguf")> {
-  return import(nameOf("gguf"));
-}
-
-/** Talks to the Hugging Face Hub. */
-export function importHub(): Promise<typeof import("@huggingface/hub")> {
-  return import(nameOf("hub"));
-}
-
-/** Renders templates. */
-export function importJinja(): Promise<typeof import("@huggingface/jinja")> {
-  return import(nameOf("jinja"));
-}
-
-/** Elsewhere than in Deno an import map may say where a library is. */
-function nameOf(library: Library): string {
-  return "Deno" in globalThis ? LIBRARIES[library] : `@huggingface/${library}`;
+/** Loads a library. Elsewhere than in Deno an import map may say where it is. */
+export function importLibrary<Name extends keyof Libraries>(
+  name: Name,
+): Promise<Libraries[Name]> {
+  const isDeno = "Deno" in globalThis;
+  return import(isDeno ? LIBRARIES[name] : `@huggingface/${name}`);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+export type { ChatMessage, ChatOptions } from "./chat.ts";
 export type { HubOptions } from "./hub.ts";
 export {
   fromPretrained,
