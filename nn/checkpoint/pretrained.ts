@@ -4,39 +4,25 @@
  * @module
  */
 
-import {
-  format,
-  FormatError,
-  jit,
-  type Shape,
-  type Tensor,
-  type Tree,
-  tree as trees,
-} from "../../core/mod.ts";
+import { FormatError, type Tree } from "../../core/mod.ts";
 import { type Model, modelFromConfig, type RawConfig } from "../models/mod.ts";
-import { unflatten } from "../models/parameters.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
-import { checkFit } from "./fit.ts";
+import { loadGguf } from "./gguf.ts";
 import type { HubOptions } from "./hub.ts";
 import { openFolder } from "./locate.ts";
-import { headsOf, pathsOf } from "./names.ts";
+import { loadParams, type ParamsOptions } from "./params.ts";
 import type { LoadOptions } from "./safetensors.ts";
 import { checkLoadDType } from "./safetensors_data.ts";
-import { loadStored, type StoredTensor } from "./stream.ts";
 import { loadTokenizer, type Tokenizer, TOKENIZER_FILES } from "./tokenizer.ts";
-import { fetchWeights, findWeights, type Weights } from "./weights.ts";
+import { fetchWeights, findWeights } from "./weights.ts";
 
 /** What `fromPretrained` loads. */
-export interface PretrainedOptions extends LoadOptions, HubOptions {
+export interface PretrainedOptions
+  extends LoadOptions, HubOptions, ParamsOptions {
   /** true: the folder must have a tokenizer; false: none is loaded; absent: one is loaded if it is there. */
   readonly tokenizer?: boolean;
   /** Fields that replace those of config.json, such as `architectures` for another head. */
   readonly config?: RawConfig;
-  /**
-   * A key, for a head that the file does not have: parameters outside the base, and of a pooler, that are missing from
-   * the file or have another shape there start as `init` makes them from this key; other heads of the file are left out.
-   */
-  readonly newHead?: Tensor;
 }
 
 /** A model with its weights. */
@@ -49,7 +35,7 @@ export interface Pretrained<T extends Tokenizer | null = Tokenizer | null> {
   readonly tokenizer: T;
   /** The content of config.json, with the fields that were given instead. */
   readonly config: RawConfig;
-  /** The folder that it was loaded from; for a model of the Hub, in the cache. */
+  /** The folder or file that it was loaded from; for a model of the Hub, in the cache. */
   readonly folder: Path;
 }
 
@@ -59,6 +45,9 @@ export interface Pretrained<T extends Tokenizer | null = Tokenizer | null> {
  *
  * A text that is no folder is a model of the Hugging Face Hub, `owner/name` or a name alone; it is fetched into the cache
  * that Hugging Face's own libraries use, and read from there.
+ *
+ * A path that ends in `.gguf` is a file of llama.cpp's, of the architectures llama and gpt2, with tensors of types F32,
+ * F16, BF16 and Q8_0; its tokenizer is not read.
  *
  * Weights go from the disk to the backend in pieces of about a megabyte. Names in the file may lack the model's prefix:
  * `layers.0…` for `model.layers.0…`. Throws `FormatError` where a file is missing or malformed, where the tensors are
@@ -102,6 +91,7 @@ export async function fromPretrained(
 ): Promise<Pretrained> {
   const { dtype = "f32", tokenizer: wantsTokenizer } = options;
   checkLoadDType(dtype);
+  if (show(source).endsWith(".gguf")) return await fromGguf(source, options);
   const found = await openFolder(source, options);
   const folder = found.path;
   const file = await readJson(join(folder, "config.json"));
@@ -115,6 +105,23 @@ export async function fromPretrained(
   const weights = await findWeights(folder, dtype);
   const params = await loadParams(weights, model, options);
   return { model, params, tokenizer, config, folder };
+}
+
+async function fromGguf(
+  path: Path,
+  options: PretrainedOptions,
+): Promise<Pretrained<null>> {
+  if (options.tokenizer) {
+    throw new FormatError(
+      `Cannot load a tokenizer from ${show(path)}: those of GGUF files are ` +
+        `not read; load the model without, and loadTokenizer from a folder`,
+    );
+  }
+  const { config, weights, arrange } = await loadGguf(path);
+  const full = { ...config, ...options.config };
+  const model = modelFromConfig(full);
+  const params = arrange(await loadParams(weights, model, options));
+  return { model, params, tokenizer: null, config: full, folder: path };
 }
 
 async function findTokenizer(
@@ -135,76 +142,5 @@ function checkVocabulary(
   throw new FormatError(
     `Cannot use ${show(join(folder, TOKENIZER_FILES[0]!))}: it has ids up to ` +
       `${maxId}, and vocab_size is ${vocab_size}; load the model with tokenizer: false`,
-  );
-}
-
-/** Reads the parameters of a model, after a check that they are what the files hold. */
-export async function loadParams(
-  { file, stored }: Weights,
-  model: Model,
-  options: PretrainedOptions,
-): Promise<Tree> {
-  const { shapes } = model;
-  const paths = pathsOf(model, stored.keys(), file);
-  const expected = typesOf(Object.entries(shapes));
-  const found = new Map<string, string>();
-  const wanted: StoredTensor[] = [];
-  for (const [name, one] of stored) {
-    const path = paths.get(name);
-    if (path === null) continue;
-    found.set(path ?? name, format(one));
-    wanted.push({ ...one, name: path ?? name });
-  }
-  const fresh = options.newHead ? setHeadsAside(model, expected, found) : [];
-  checkFit(file, expected, found);
-  const loaded = await loadStored(
-    wanted.filter(({ name }) => found.has(name)),
-    options,
-  );
-  const drawn = options.newHead ? draw(model, options.newHead, fresh) : {};
-  return unflatten(
-    Object.keys(shapes).map((path) => [path, (drawn[path] ?? loaded[path])!]),
-  );
-}
-
-/** Takes out what is not loaded where there is a new head; returns the paths of what is to be drawn. */
-function setHeadsAside(
-  model: Model,
-  expected: Map<string, string>,
-  found: Map<string, string>,
-): string[] {
-  const isHead = headsOf(model);
-  const fresh: string[] = [];
-  for (const path of new Set([...expected.keys(), ...found.keys()])) {
-    if (!isHead(path) || expected.get(path) === found.get(path)) continue;
-    found.delete(path);
-    if (expected.delete(path)) fresh.push(path);
-  }
-  return fresh;
-}
-
-/** First values of some parameters; a program computes no others. */
-function draw(
-  model: Model,
-  key: Tensor,
-  paths: readonly string[],
-): Record<string, Tensor> {
-  using some = jit((key: Tensor) => {
-    const leaves = trees.leaves(model.init(key));
-    return leaves.filter(({ path }) => paths.includes(path))
-      .map(({ leaf }) => leaf);
-  });
-  const drawn = some(key);
-  const order = Object.keys(model.shapes).filter((path) =>
-    paths.includes(path)
-  );
-  return Object.fromEntries(order.map((path, i) => [path, drawn[i]!]));
-}
-
-function typesOf(
-  shapes: readonly (readonly [string, Shape])[],
-): Map<string, string> {
-  return new Map(
-    shapes.map(([path, shape]) => [path, format({ dtype: "f32", shape })]),
   );
 }
