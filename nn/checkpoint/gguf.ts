@@ -172,6 +172,11 @@ function configOf(
     if (Number.isFinite(value)) return value;
     return fail(file, `it has no number ${kind}.${key}`);
   };
+  // A number that the file makes up must not become as many layers.
+  const blocks = get("block_count");
+  if (blocks > tensors.size) {
+    fail(file, `it has ${tensors.size} tensors for ${blocks} blocks`);
+  }
   const vocabulary = tensors.get("token_embd.weight")?.shape[0];
   if (vocabulary === undefined) fail(file, "it has no token_embd.weight");
   return {

@@ -19,14 +19,8 @@ import { headsOf, pathsOf } from "./names.ts";
 import { loadStored, type StoredTensor, type StreamOptions } from "./stream.ts";
 import type { Weights } from "./weights.ts";
 
-/** How parameters are loaded. */
-export interface ParamsOptions extends StreamOptions {
-  /**
-   * A key, for a head that the file does not have: parameters outside the base, and of a pooler, that are missing from
-   * the file or have another shape there start as `init` makes them from this key; other heads of the file are left out.
-   */
-  readonly newHead?: Tensor;
-}
+/** How parameters are loaded: `newHead` is a key for parameters of a head that the file lacks. */
+type ParamsOptions = StreamOptions & { readonly newHead?: Tensor };
 
 /** Reads the parameters of a model, after a check that they are what the files hold. */
 export async function loadParams(
@@ -51,7 +45,9 @@ export async function loadParams(
     wanted.filter(({ name }) => found.has(name)),
     options,
   );
-  const drawn = options.newHead ? draw(model, options.newHead, fresh) : {};
+  const drawn = options.newHead && fresh.length > 0
+    ? draw(model, options.newHead, fresh)
+    : {};
   return unflatten(
     Object.keys(shapes).map((path) => [path, (drawn[path] ?? loaded[path])!]),
   );

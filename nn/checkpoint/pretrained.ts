@@ -4,25 +4,29 @@
  * @module
  */
 
-import { FormatError, type Tree } from "../../core/mod.ts";
+import { FormatError, type Tensor, type Tree } from "../../core/mod.ts";
 import { type Model, modelFromConfig, type RawConfig } from "../models/mod.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
 import { loadGguf } from "./gguf.ts";
 import type { HubOptions } from "./hub.ts";
 import { openFolder } from "./locate.ts";
-import { loadParams, type ParamsOptions } from "./params.ts";
+import { loadParams } from "./params.ts";
 import type { LoadOptions } from "./safetensors.ts";
 import { checkLoadDType } from "./safetensors_data.ts";
 import { loadTokenizer, type Tokenizer, TOKENIZER_FILES } from "./tokenizer.ts";
 import { fetchWeights, findWeights } from "./weights.ts";
 
 /** What `fromPretrained` loads. */
-export interface PretrainedOptions
-  extends LoadOptions, HubOptions, ParamsOptions {
+export interface PretrainedOptions extends LoadOptions, HubOptions {
   /** true: the folder must have a tokenizer; false: none is loaded; absent: one is loaded if it is there. */
   readonly tokenizer?: boolean;
   /** Fields that replace those of config.json, such as `architectures` for another head. */
   readonly config?: RawConfig;
+  /**
+   * A key, for a head that the file does not have: parameters outside the base, and of a pooler, that are missing from
+   * the file or have another shape there start as `init` makes them from this key; other heads of the file are left out.
+   */
+  readonly newHead?: Tensor;
 }
 
 /** A model with its weights. */

@@ -338,12 +338,17 @@ Deno.test("other types, architectures and what is malformed are refused by name"
     await refusal(encodeGguf({}, [])),
     `${at} its architecture is undefined; read are llama and gpt2`,
   );
+  const settings = { ...llama, "llama.block_count": 1 };
   assertEquals(
     await refusal(encodeGguf(llama, [row(F32)])),
-    `${at} it has no number llama.attention.head_count`,
+    `${at} it has no number llama.block_count`,
   );
   assertEquals(
-    await refusal(encodeGguf(llama, [])),
+    await refusal(encodeGguf({ ...settings, "llama.block_count": 7 }, [])),
+    `${at} it has 0 tensors for 7 blocks`,
+  );
+  assertEquals(
+    await refusal(encodeGguf(settings, [row(F32, "x")])),
     `${at} it has no token_embd.weight`,
   );
   assertEquals(
@@ -388,7 +393,8 @@ Deno.test("no mutated GGUF file does anything but load or throw a FormatError", 
           }
         },
       ),
-      200,
+      80,
+      [[[[174, 2]], null]],
     );
   });
 });
