@@ -28,7 +28,7 @@ const BUFFER =
 
 /** Copies of other tensors, unless the configuration says that nothing is tied. */
 const TIED =
-  /^(?:lm_head|lm_head\.decoder|cls\.predictions\.decoder)\.(?:weight|bias)$/;
+  /^(?:lm_head\.weight|vocab_projector\.weight|(?:lm_head|cls\.predictions)\.decoder\.(?:weight|bias))$/;
 
 /** Parts of BertForPreTraining that classes for one task do not have. */
 const PRETRAINING = /^(?:cls\.seq_relationship|(?:\w+\.)?pooler)\./;

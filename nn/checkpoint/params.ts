@@ -39,15 +39,17 @@ export async function loadParams(
     found.set(path ?? name, format(one));
     wanted.push({ ...one, name: path ?? name });
   }
-  const fresh = options.newHead ? setHeadsAside(model, expected, found) : [];
-  checkFit(file, expected, found);
+  const { newHead } = options;
+  const fresh = newHead ? setHeadsAside(model, expected, found) : [];
+  const fix = newHead || !fitsWithoutHeads(model, expected, found)
+    ? ""
+    : "; these are heads alone: with newHead, a key, they start anew or are left out";
+  checkFit(file, expected, found, fix);
   const loaded = await loadStored(
     wanted.filter(({ name }) => found.has(name)),
     options,
   );
-  const drawn = options.newHead && fresh.length > 0
-    ? draw(model, options.newHead, fresh)
-    : {};
+  const drawn = newHead && fresh.length > 0 ? draw(model, newHead, fresh) : {};
   return unflatten(
     Object.keys(shapes).map((path) => [path, (drawn[path] ?? loaded[path])!]),
   );
@@ -67,6 +69,17 @@ function setHeadsAside(
     if (expected.delete(path)) fresh.push(path);
   }
   return fresh;
+}
+
+function fitsWithoutHeads(
+  model: Model,
+  expected: ReadonlyMap<string, string>,
+  found: ReadonlyMap<string, string>,
+): boolean {
+  const [rest, given] = [new Map(expected), new Map(found)];
+  setHeadsAside(model, rest, given);
+  return rest.size === given.size &&
+    [...rest].every(([path, type]) => given.get(path) === type);
 }
 
 /** First values of some parameters; a program computes no others. */

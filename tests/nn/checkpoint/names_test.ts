@@ -51,6 +51,10 @@ Deno.test("a tied copy is left out unless the config unties it or the model has 
     "cls.predictions.decoder.bias",
   ];
   assertEquals(places(gpt2, tied), [null, null, null, null]);
+  assertEquals(places(gpt2, ["vocab_projector.weight", "lm_head.bias"]), [
+    null,
+    undefined,
+  ]);
   const untied = model(["transformer.wte.weight"], {
     tie_word_embeddings: false,
   });

@@ -151,12 +151,15 @@ Deno.test("tensors that are missing, unused or of another type are listed, and n
       await refusal(folder),
       `Cannot load ${folder}/model.safetensors: both model.norm.weight and norm.weight are model.norm.weight`,
     );
-    const many = Array.from({ length: 10 }, (_, i) => [`x${i}`, zeros([1])]);
+    const many = Array.from(
+      { length: 10 },
+      (_, i) => [`model.x${i}`, zeros([1])],
+    );
     await writeModel(folder, { ...tensors, ...Object.fromEntries(many) });
     const message = await refusal(folder);
     assert(
       message.endsWith(
-        "10 unused in the file: x0, x1, x2, x3, x4, x5, x6, x7, and 2 more",
+        "10 unused in the file: model.x0, model.x1, model.x2, model.x3, model.x4, model.x5, model.x6, model.x7, and 2 more",
       ),
     );
   });
@@ -302,6 +305,10 @@ Deno.test("a head that the file lacks, or has in another shape, is drawn from a 
         FormatError,
       )).message;
       assertStringIncludes(message, "of 12 tensors expected 11 fit");
+      assertStringIncludes(
+        message,
+        "; these are heads alone: with newHead, a key, they start anew or are left out",
+      );
       const { params } = await fromPretrained(folder, {
         ...untied,
         newHead: key,
