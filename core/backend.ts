@@ -7,6 +7,7 @@
  */
 
 import type { Data, DType } from "./dtype.ts";
+import { isHalf } from "./half.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
 import type { Shape, Type } from "./shape.ts";
@@ -65,9 +66,12 @@ export interface Backend {
   readonly limits: Limits;
   /** A storage for elements of a type, with arbitrary contents until `write` sets them. */
   create(type: Type): Storage;
-  /** Copies host data over the elements of a storage from `offset` on, before it returns; its array type fits the dtype. */
+  /**
+   * Copies host data over the elements of a storage from `offset` on, before it returns; its array type fits the dtype.
+   * Halves are written from an even offset on, as words.
+   */
   write(storage: Storage, dtype: DType, offset: number, data: Data): void;
-  /** Copies host data to a new storage; its array type fits the dtype. The shape stands in errors. */
+  /** Copies host data to a new storage; its array type fits the dtype, of halves the bits. The shape stands in errors. */
   upload(data: Data, dtype: DType, shape?: Shape): Storage;
   /** Reads `size` elements back: a fresh array. */
   download(storage: Storage, dtype: DType, size: number): Promise<Data>;
@@ -93,5 +97,6 @@ export function bytesPerElement(
   dtype: DType,
   precision: "f32" | "f64" = "f32",
 ): number {
+  if (isHalf(dtype)) return 2;
   return precision === "f64" && dtype === "f32" ? 8 : 4;
 }

@@ -7,26 +7,28 @@
  */
 
 import { DTypeError } from "./errors.ts";
+import { narrow } from "./half.ts";
 
-/** Element type of a tensor. */
-export type DType = "f32" | "i32" | "u32" | "bool";
+/** Element type of a tensor; f16 and bf16 are for storage: they move and cast, and computation is in f32. */
+export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "bool";
 
 /**
  * Host data of a tensor: `Float32Array` for f32 (`Float64Array` under precision "f64"), `Int32Array`, `Uint32Array`,
- * and `Uint8Array` of zeros and ones for bool.
+ * `Uint8Array` of zeros and ones for bool, and `Uint16Array` of the bits of f16 and bf16.
  */
 export type Data =
   | Float32Array
   | Float64Array
   | Int32Array
   | Uint32Array
+  | Uint16Array
   | Uint8Array;
 
 /** Throws where a dtype is none of these. */
 export function checkDType(dtype: DType): void {
-  if (["f32", "i32", "u32", "bool"].includes(dtype)) return;
+  if (["f32", "f16", "bf16", "i32", "u32", "bool"].includes(dtype)) return;
   throw new DTypeError(
-    `Cannot make a tensor of dtype ${dtype}: there are f32, i32, u32 and bool`,
+    `Cannot make a tensor of dtype ${dtype}: there are f32, f16, bf16, i32, u32 and bool`,
   );
 }
 
@@ -43,13 +45,19 @@ export function dtypeOf(data: Data): DType {
   return "f32";
 }
 
-/** Host elements converted to the array type of a dtype; the array itself where it has that type already. */
+/**
+ * Host elements converted to the array type of a dtype; the array itself where it has that type already. A Uint16Array
+ * is bits of halves.
+ */
 export function toData(
   values: ArrayLike<number>,
   dtype: DType,
   precision: "f32" | "f64" = "f32",
 ): Data {
   switch (dtype) {
+    case "f16":
+    case "bf16":
+      return values instanceof Uint16Array ? values : narrow(values, dtype);
     case "f32":
       if (precision === "f64") {
         return values instanceof Float64Array

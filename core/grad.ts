@@ -8,6 +8,7 @@
 
 import { DTypeError, ShapeError, TreeError } from "./errors.ts";
 import { toposort } from "./graph.ts";
+import { isHalf } from "./half.ts";
 import type { Call, Node, Op, Params } from "./node.ts";
 import { bind, fill, ops } from "./ops.ts";
 import { describe, format, sizeOf } from "./shape.ts";
@@ -74,10 +75,13 @@ export function backward(
 /** Checks that a tensor has a gradient. */
 export function expectGradient({ path, leaf }: tree.Leaf): void {
   if (leaf.dtype === "f32") return;
+  const fix = isHalf(leaf.dtype)
+    ? "cast it before, or pass it as another argument"
+    : "pass it as another argument";
   throw new DTypeError(
     `Cannot differentiate by ${format(leaf)}${
       path && ` at ${path}`
-    }: only f32 has a gradient; pass it as another argument`,
+    }: only f32 has a gradient; ${fix}`,
   );
 }
 

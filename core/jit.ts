@@ -20,7 +20,6 @@ import type { Node } from "./node.ts";
 import { input } from "./ops.ts";
 import { buildPlan } from "./plan/plan.ts";
 import { describePlan, type Program } from "./plan/describe.ts";
-import { sizeOf } from "./shape.ts";
 import { flatten, mapTensors, sameStructure, template } from "./structure.ts";
 import type { Tensor } from "./tensor.ts";
 import { compile, nodeOf, results, run, traced } from "./trace.ts";
@@ -124,7 +123,7 @@ export function jit<A extends readonly unknown[] = Tensor[], R = Tensor>(
       graph.inputs.map((_, i) => donated[i] != null),
       runtime.backend.limits,
     );
-    return describePlan(plan, graph.inputs.map(({ shape }) => sizeOf(shape)));
+    return describePlan(plan, graph.inputs);
   };
   const dispose = (): void => {
     versions.forEach(drop);

@@ -28,6 +28,7 @@ import {
   expectAlike,
   expectDType,
   expectIndex,
+  expectWide,
   float,
   logical,
   prependSize,
@@ -57,7 +58,10 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
   },
   iota: {
     kind: "leaf",
-    type: (_, { shape, dtype }) => ({ shape, dtype }),
+    type: (_, { shape, dtype }) => {
+      expectWide("make iota of", { shape, dtype });
+      return { shape, dtype };
+    },
     vjp: null,
     batch: null,
   },
@@ -143,6 +147,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
         sameShape(condition!.shape, a!.shape),
         "select takes equal shapes",
       );
+      expectWide("where", a!);
       return expectAlike("select", a!, b!);
     },
     vjp: (ct, _, [condition]) => {
@@ -310,6 +315,7 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
   scatterAdd: {
     kind: "index",
     type: ([x, index, source], { axis }) => {
+      expectWide("scatterAdd into", x!);
       expectIndex("scatterAdd into", x!, index!, axis);
       if (!sameShape(index!.shape, source!.shape)) {
         throw new ShapeError(

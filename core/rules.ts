@@ -8,6 +8,7 @@
 
 import { type DType, isFloat } from "./dtype.ts";
 import { DTypeError, invariant, ShapeError } from "./errors.ts";
+import { isHalf } from "./half.ts";
 import type { Node, None, Op } from "./node.ts";
 import { format, sameShape, type Shape, type Type } from "./shape.ts";
 
@@ -44,7 +45,7 @@ export function binary(name: string, vjp: Vjp<None> | null): Elementwise {
   return {
     kind: "elementwise",
     type: ([a, b]) => {
-      expectDType(name, a!, (d) => d !== "bool", "a number");
+      expectNumber(name, a!);
       return expectAlike(name, a!, b!);
     },
     vjp,
@@ -67,10 +68,10 @@ export function float(name: string, vjp: Vjp<None>): Elementwise {
 export function comparison(name: string): Elementwise {
   return {
     kind: "elementwise",
-    type: ([a, b]) => ({
-      shape: expectAlike(name, a!, b!).shape,
-      dtype: "bool",
-    }),
+    type: ([a, b]) => {
+      expectWide(name, a!);
+      return { shape: expectAlike(name, a!, b!).shape, dtype: "bool" };
+    },
     vjp: null,
     batch: sameParams,
   };
@@ -95,7 +96,7 @@ export function reduction(
   return {
     kind: "reduce",
     type: ([x], { axes }) => {
-      expectDType(name, x!, (d) => d !== "bool", "a number");
+      expectNumber(name, x!);
       return {
         shape: x!.shape.filter((_, i) => !axes.includes(i)),
         dtype: x!.dtype,
@@ -136,12 +137,26 @@ export function expectDType(
   ok: (dtype: DType) => boolean,
   expected: string,
 ): Type {
-  if (!ok(x.dtype)) {
-    throw new DTypeError(
-      `Cannot ${op} ${format(x)}: it must be ${expected}; use cast`,
-    );
-  }
-  return x;
+  if (ok(x.dtype)) return x;
+  expectWide(op, x);
+  throw new DTypeError(
+    `Cannot ${op} ${format(x)}: it must be ${expected}; use cast`,
+  );
+}
+
+/** Checks that an operand is a number to compute with. */
+export function expectNumber(op: string, x: Type): Type {
+  return expectDType(op, x, (d) => d !== "bool" && !isHalf(d), "a number");
+}
+
+/** Throws for f16 and bf16, which move and cast only. */
+export function expectWide(op: string, x: Type): void {
+  if (!isHalf(x.dtype)) return;
+  throw new DTypeError(
+    `Cannot ${op} ${
+      format(x)
+    }: ${x.dtype} is for storage, and computation is in f32; use cast`,
+  );
 }
 
 /** Checks that two operands have one type. */

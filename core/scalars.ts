@@ -7,6 +7,7 @@
  */
 
 import type { DType } from "./dtype.ts";
+import { isHalf, rounded } from "./half.ts";
 import type { ElementwiseParams } from "./node.ts";
 
 /** A scalar function; integers say so, since they divide and multiply in their own way; so does what is converted. */
@@ -55,8 +56,9 @@ export const scalars: { readonly [K in keyof ElementwiseParams]: Scalar } = {
 
 function castTo(a: number, dtype: DType, from: DType | undefined): number {
   if (dtype === "bool") return a !== 0 ? 1 : 0;
+  if (isHalf(dtype)) return rounded(a, dtype);
   // Integers keep their bits: the array that the number goes into wraps it around.
-  if (from !== "f32") return a;
+  if (from !== "f32" && !isHalf(from)) return a;
   switch (dtype) {
     case "f32":
       return a;

@@ -9,7 +9,8 @@
 import type { Storage } from "./backend.ts";
 import { currentScope, type Runtime, type Trace } from "./context.ts";
 import type { Data, DType } from "./dtype.ts";
-import { DisposedError, invariant } from "./errors.ts";
+import { DisposedError, DTypeError, invariant } from "./errors.ts";
+import { isHalf, widen } from "./half.ts";
 import type { Node } from "./node.ts";
 import type { Methods, NestedArray } from "./tensor_methods.ts";
 import { format, type Shape, sizeOf, type Type } from "./shape.ts";
@@ -58,8 +59,30 @@ export class Tensor implements Disposable {
     currentScope()?.add(this);
   }
 
-  /** Reads the elements back in row-major order. Throws under a transformation, where there is no value yet. */
+  /**
+   * Reads the elements back in row-major order; those of f16 and bf16 as the float32 that each equals. Throws under a
+   * transformation, where there is no value yet.
+   */
   data(): Promise<Data> {
+    const { dtype } = this;
+    const stored = this.#download();
+    return isHalf(dtype) ? stored.then((bits) => widen(bits, dtype)) : stored;
+  }
+
+  /**
+   * Reads the bits of the elements of an f16 or bf16 tensor back, which `tensor` takes as they are. Throws `DTypeError`
+   * for another dtype.
+   */
+  bits(): Promise<Uint16Array> {
+    if (!isHalf(this.dtype)) {
+      throw new DTypeError(
+        `Cannot take bits() of ${this}: it must be f16 or bf16; use data()`,
+      );
+    }
+    return this.#download() as Promise<Uint16Array>;
+  }
+
+  #download(): Promise<Data> {
     const { runtime, storage } = storedState(this, "read");
     const { backend } = runtime;
     return backend.download(storage, this.dtype, sizeOf(this.shape));

@@ -6,21 +6,23 @@
  * @module
  */
 
-import type {
-  Backend,
-  BackendMemory,
-  Executable,
-  Graph,
-  Limits,
-  Storage,
+import {
+  type Backend,
+  type BackendMemory,
+  bytesPerElement,
+  type Executable,
+  type Graph,
+  type Limits,
+  type Storage,
 } from "../core/backend.ts";
 import { type Data, type DType, toData } from "../core/dtype.ts";
 import { DeviceError } from "../core/errors.ts";
+import { isHalf } from "../core/half.ts";
 import type { Plan } from "../core/plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../core/shape.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
-import { alignment, Buffers, GpuStorage } from "./buffers.ts";
+import { alignment, Buffers, GpuStorage, roundUp } from "./buffers.ts";
 import type { Device } from "./device.ts";
 import { GpuProgram, type Machine } from "./executor.ts";
 import { Pipelines } from "./pipelines.ts";
@@ -66,7 +68,8 @@ export class WebGpuBackend implements Backend {
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): GpuStorage {
     const { device, buffers } = this.#machine;
     device.check();
-    const storage = buffers.take(4 * data.length, { shape, dtype });
+    const bytes = data.length * bytesPerElement(dtype);
+    const storage = buffers.take(bytes, { shape, dtype });
     this.write(storage, dtype, 0, data);
     return storage;
   }
@@ -74,7 +77,8 @@ export class WebGpuBackend implements Backend {
   create({ shape, dtype }: Type): GpuStorage {
     const { device, buffers } = this.#machine;
     device.check();
-    return buffers.take(4 * sizeOf(shape), { shape, dtype });
+    const bytes = sizeOf(shape) * bytesPerElement(dtype);
+    return buffers.take(bytes, { shape, dtype });
   }
 
   write(storage: Storage, dtype: DType, offset: number, data: Data): void {
@@ -86,7 +90,8 @@ export class WebGpuBackend implements Backend {
     // Queue writes overtake what is recorded but not submitted, which may still use the buffer.
     if (block.freedAt === batch.number) batch.flush();
     const words = toWords(data, dtype);
-    device.gpu.queue.writeBuffer(block.buffer, 4 * offset, words);
+    const start = offset * bytesPerElement(dtype);
+    device.gpu.queue.writeBuffer(block.buffer, start, words);
     // The queue holds copies of what it writes until the next submission.
     this.#writtenBytes += words.byteLength;
     if (this.#writtenBytes < mostWritten) return;
@@ -97,11 +102,12 @@ export class WebGpuBackend implements Backend {
   async download(storage: Storage, dtype: DType, size: number): Promise<Data> {
     const { device } = this.#machine;
     device.check();
-    const bytes = size === 0
-      ? new ArrayBuffer(0)
-      : await this.#readback.read(own(storage), 4 * size);
+    const bytes = size === 0 ? new ArrayBuffer(0) : await this.#readback.read(
+      own(storage),
+      roundUp(size * bytesPerElement(dtype), 4),
+    );
     await device.settled();
-    return fromWords(bytes, dtype);
+    return fromWords(bytes, dtype, size);
   }
 
   free(storage: Storage): void {
@@ -138,15 +144,30 @@ function own(storage: Storage): GpuStorage {
 
 /** Elements as words of four bytes in memory that is not shared, which queues may not take. */
 function toWords(data: Data, dtype: DType): Uint8Array<ArrayBuffer> {
-  const words = dtype === "bool" ? Uint32Array.from(data) : toData(data, dtype);
+  const words = dtype === "bool"
+    ? Uint32Array.from(data)
+    : isHalf(dtype)
+    ? inPairs(data)
+    : toData(data, dtype);
   const { buffer, byteOffset, byteLength } = words;
   return buffer instanceof ArrayBuffer
     ? new Uint8Array(buffer, byteOffset, byteLength)
     : new Uint8Array(words.slice().buffer as ArrayBuffer);
 }
 
-function fromWords(bytes: ArrayBuffer, dtype: DType): Data {
+/** Halves with one more where they do not fill the last word. */
+function inPairs(halves: Data): Data {
+  if (halves.length % 2 === 0) return halves;
+  const padded = new Uint16Array(halves.length + 1);
+  padded.set(halves);
+  return padded;
+}
+
+function fromWords(bytes: ArrayBuffer, dtype: DType, size: number): Data {
   switch (dtype) {
+    case "f16":
+    case "bf16":
+      return new Uint16Array(bytes, 0, size);
     case "f32":
       return new Float32Array(bytes);
     case "i32":

@@ -249,6 +249,42 @@ const functions = {
   return select(a / select(b, U(1u), zero), U(0u), zero);
 }`,
 
+  // Halves go by integers: devices may take subnormal floats for 0.
+  bf16_to_f32: `fn bf16_to_f32_W(bits: U) -> F {
+  return bitcast<F>(bits << U(16u));
+}`,
+
+  f16_to_f32: `fn f16_to_f32_W(bits: U) -> F {
+  let size = bits & U(0x7fffu);
+  let normal = (size << U(13u)) + U(0x38000000u);
+  let tiny = bitcast<U>(F(size) * 5.9604644775390625e-8);
+  let endless = (size << U(13u)) | U(0x7f800000u);
+  let wide = select(select(normal, tiny, size < U(0x400u)), endless, size >= U(0x7c00u));
+  return bitcast<F>(wide | ((bits & U(0x8000u)) << U(16u)));
+}`,
+
+  f32_to_bf16: `fn f32_to_bf16_W(x: F) -> U {
+  let word = bitcast<U>(x);
+  let size = word & U(0x7fffffffu);
+  let near = (size + U(0x7fffu) + ((size >> U(16u)) & U(1u))) >> U(16u);
+  let sign = (word >> U(16u)) & U(0x8000u);
+  return sign | select(near, U(0x7fc0u), size > U(0x7f800000u));
+}`,
+
+  // Below 2^-14 in units of 2^-24; of less than half a unit nothing is left.
+  f32_to_f16: `fn f32_to_f16_W(x: F) -> U {
+  let word = bitcast<U>(x);
+  let size = word & U(0x7fffffffu);
+  let near = (size - U(0x38000000u) + U(0xfffu) + ((size >> U(13u)) & U(1u))) >> U(13u);
+  let shift = U(126u) - clamp(size >> U(23u), U(101u), U(125u));
+  let fraction = (size & U(0x7fffffu)) | U(0x800000u);
+  let even = (fraction >> shift) & U(1u);
+  let tiny = (fraction + (U(1u) << (shift - U(1u))) - U(1u) + even) >> shift;
+  let finite = select(min(near, U(0x7c00u)), tiny, size < U(0x38800000u));
+  let sign = (word >> U(16u)) & U(0x8000u);
+  return sign | select(finite, U(0x7e00u), size > U(0x7f800000u));
+}`,
+
   threefry: threefry(),
 };
 

@@ -7,6 +7,7 @@
  */
 
 import type { DType } from "../core/dtype.ts";
+import { bitsOf, isHalf } from "../core/half.ts";
 import type { ScalarOp } from "../core/plan/kernel.ts";
 import {
   atWidth,
@@ -15,9 +16,16 @@ import {
   type Width,
 } from "./functions.ts";
 
-const letters = { f32: "F", i32: "I", u32: "U", bool: "B" } as const;
+const letters = {
+  f32: "F",
+  i32: "I",
+  u32: "U",
+  bool: "B",
+  f16: "U",
+  bf16: "U",
+} as const;
 
-/** The WGSL type of values of a dtype. */
+/** The WGSL type of values of a dtype; halves are their bits. */
 export function typeName(dtype: DType, width: Width): string {
   return typeNames[width][letters[dtype]];
 }
@@ -48,6 +56,9 @@ function literal(value: number, dtype: DType): string | null {
   switch (dtype) {
     case "bool":
       return value ? "true" : "false";
+    case "f16":
+    case "bf16":
+      return `${bitsOf(value, dtype)}u`;
     case "u32":
       return `${toWord(value, dtype)}u`;
     case "i32": {
@@ -87,6 +98,14 @@ export function convert(
   library: Library,
 ): string {
   if (from === to) return value;
+  if (isHalf(from)) {
+    const float = `${library(`${from}_to_f32`)}(${value})`;
+    return convert(float, "f32", to, width, library);
+  }
+  if (isHalf(to)) {
+    const float = convert(value, from, "f32", width, library);
+    return `${library(`f32_to_${to}`)}(${float})`;
+  }
   const fit = (text: string): string => atWidth(text, width);
   if (to === "bool") {
     // By its bits, so that NaN counts as not zero.

@@ -8,11 +8,13 @@
 
 import type { DType } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
-import type { View } from "../core/plan/kernel.ts";
+import { isHalf } from "../core/half.ts";
+import type { Matrix, View } from "../core/plan/kernel.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Access } from "./expr.ts";
 import { type FunctionName, functionTexts, type Width } from "./functions.ts";
-import { typeName } from "./scalar.ts";
+import { type HalfBuffer, halfElement, halfFunctions } from "./halves.ts";
+import { convert, typeName } from "./scalar.ts";
 
 /** A compute shader, and what to run it on. */
 export interface Program {
@@ -58,6 +60,8 @@ export function vectorBuffers(
 /** A shader under construction: its buffers and functions. */
 export class Shader {
   readonly #bindings: number[] = [];
+  /** Buffers of halves that are stored to. */
+  readonly #stored = new Set<number>();
   readonly #functions = {
     1: new Set<FunctionName>(),
     4: new Set<FunctionName>(),
@@ -75,6 +79,34 @@ export class Shader {
   buffer(buffer: number): string {
     if (!this.#bindings.includes(buffer)) this.#bindings.push(buffer);
     return `b${buffer}`;
+  }
+
+  /** The element of a buffer at an address, or four neighbours of one in `vectors`; halves as bits. */
+  load(buffer: number, address: string): string {
+    const name = this.buffer(buffer);
+    return isHalf(this.dtypes[buffer])
+      ? `load_${name}(${address})`
+      : `${name}[${address}]`;
+  }
+
+  /** Stores likewise. */
+  store(buffer: number, address: string, value: string): string {
+    const name = this.buffer(buffer);
+    if (!isHalf(this.dtypes[buffer])) return `${name}[${address}] = ${value};`;
+    this.#stored.add(buffer);
+    return `store_${name}(${address}, ${value});`;
+  }
+
+  /** An operand of a product likewise, as floats. */
+  operand({ buffer, dtype }: Matrix, address: string): string {
+    const width = this.vectors.has(buffer) ? 4 : 1;
+    return convert(
+      this.load(buffer, address),
+      dtype,
+      "f32",
+      width,
+      (name) => this.call(name, width),
+    );
   }
 
   /** The name of a library function at a width. */
@@ -97,15 +129,20 @@ export class Shader {
       const access = this.writable[buffer] ? "read_write" : "read";
       const dtype = this.dtypes[buffer]!;
       const width = this.vectors.has(buffer) ? 4 : 1;
-      const element = typeName(dtype === "bool" ? "u32" : dtype, width);
+      const element = isHalf(dtype)
+        ? halfElement(this.#half(buffer))
+        : typeName(dtype === "bool" ? "u32" : dtype, width);
       return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
     });
+    const halves = this.#bindings.filter((b) => isHalf(this.dtypes[b]))
+      .map((b) => halfFunctions(this.buffer(b), this.#half(b)));
     const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
     const code = [
       ...declarations,
       "fn word(bits: u32) -> u32 { return bits; }",
       ...functionTexts(this.#functions[1], 1),
       ...functionTexts(this.#functions[4], 4),
+      ...halves,
       ...this.#texts,
       `@compute @workgroup_size(${sections[0]!.lanes})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -115,6 +152,11 @@ let group = ${group};`,
       "}",
     ].join("\n");
     return { code, buffers: this.#bindings, workgroups };
+  }
+
+  #half(buffer: number): HalfBuffer {
+    const isVector = this.vectors.has(buffer);
+    return { isVector, isStored: this.#stored.has(buffer) };
   }
 }
 

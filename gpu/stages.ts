@@ -8,11 +8,12 @@
  */
 
 import { coalesce } from "../core/plan/coalesce.ts";
-import { mapKernel, viewMapper } from "../core/plan/expression.ts";
+import { entry, mapKernel, viewMapper } from "../core/plan/expression.ts";
 import type {
   Expr,
   GroupKernel,
   MatmulKernel,
+  Matrix,
   ReduceKernel,
   Reduction,
   ScatterKernel,
@@ -160,23 +161,19 @@ const product: Reduction = {
 function asReduction(kernel: MatmulKernel): ReduceKernel {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length;
-  const load = (buffer: number, offset: number, strides: number[]): Expr => ({
-    kind: "load",
-    buffer,
-    view: { offset, strides },
-    dtype: "f32",
-  });
+  const load = (operand: Matrix, strides: number[]): Expr =>
+    entry(operand, { offset: operand.view.offset, strides });
   const [left, right] = [a.view.strides, b.view.strides];
   const body: Expr = {
     kind: "call",
     op: "mul",
     args: [
-      load(a.buffer, a.view.offset, [
+      load(a, [
         ...left.slice(0, rank - 1),
         0,
         left[rank - 1]!,
       ]),
-      load(b.buffer, b.view.offset, [
+      load(b, [
         ...right.slice(0, rank - 2),
         0,
         right[rank - 1]!,

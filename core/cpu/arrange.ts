@@ -7,6 +7,7 @@
  */
 
 import {
+  entry,
   leafMapper,
   viewMapper,
   viewsOf,
@@ -16,6 +17,7 @@ import type {
   Expr,
   MapKernel,
   MatmulKernel,
+  Matrix,
   Output,
   ReduceKernel,
   Reduction,
@@ -127,12 +129,12 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
       ? kernel
       : transposed(kernel);
   }
-  const load = ({ buffer, view }: typeof a, axis: number): Expr => {
-    const strides = view.strides.slice(0, rank);
-    const [row, column] = view.strides.slice(rank) as [number, number];
+  const load = (operand: Matrix, axis: number): Expr => {
+    const { offset, strides: all } = operand.view;
+    const strides = all.slice(0, rank);
+    const [row, column] = all.slice(rank) as [number, number];
     strides.push(...axis === 0 ? [row, 0, column] : [0, column, row]);
-    const moved = { offset: view.offset, strides };
-    return { kind: "load", buffer, view: moved, dtype: "f32" };
+    return entry(operand, { offset, strides });
   };
   const args = [load(a, 0), load(b, 1)];
   const body: Expr = { kind: "call", op: "mul", args, dtype: "f32" };
@@ -154,8 +156,8 @@ function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
     kind: "matmul",
     shape: swapped(shape),
     k,
-    a: { buffer: b.buffer, view: swap(b.view) },
-    b: { buffer: a.buffer, view: swap(a.view) },
+    a: { ...b, view: swap(b.view) },
+    b: { ...a, view: swap(a.view) },
     outputs: outputs.map(({ buffer, view, expr }) => {
       return { buffer, view: swap(view), expr: rewrite(expr)! };
     }),
@@ -173,9 +175,10 @@ export function withAccs(
 
 /** What a reduction of nothing gives. */
 function identity({ combine, body }: Reduction): Expr {
-  const least = { f32: -Infinity, i32: -(2 ** 31), u32: 0, bool: 0 };
-  const value = combine === "sum" ? 0 : least[body.dtype];
-  return { kind: "const", value, dtype: body.dtype };
+  const { dtype } = body;
+  const least = dtype === "f32" ? -Infinity : dtype === "i32" ? -(2 ** 31) : 0;
+  const value = combine === "sum" ? 0 : least;
+  return { kind: "const", value, dtype };
 }
 
 function axesOf(shape: readonly number[], first = 0): Axis[] {

@@ -7,7 +7,9 @@
  */
 
 import type { DType } from "../dtype.ts";
+import { bitsOf, isHalf } from "../half.ts";
 import type { Expr, ScalarOp } from "../plan/kernel.ts";
+import * as half from "./half.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, i32x4, v128 } from "./opcodes.ts";
 import * as math from "./vector_math.ts";
@@ -83,6 +85,8 @@ export function call(
 /** Emits a conversion. */
 export function cast(v: Lanes, x: Vec, from: DType, to: DType): Vec {
   if (from === to) return x;
+  if (isHalf(from)) return cast(v, half.widen(v, x, from), "f32", to);
+  if (isHalf(to)) return half.narrow(v, cast(v, x, from, "f32"), to);
   if (from === "bool") {
     return to === "f32" ? v.f32(v128.and, x, 1) : v.i32(v128.and, x, 1);
   }
@@ -101,11 +105,13 @@ export function cast(v: Lanes, x: Vec, from: DType, to: DType): Vec {
 /** A number in all lanes. */
 export function constant(v: Lanes, value: number, dtype: DType): Vec {
   if (dtype === "f32") return v.float(value);
+  if (isHalf(dtype)) return v.integer(bitsOf(value, dtype));
   return v.integer(dtype === "bool" ? (value ? -1 : 0) : value);
 }
 
 function byDtype(f32: number, i32 = f32, u32 = i32, bool = i32): Rule {
-  const opcodes = { f32, i32, u32, bool };
+  // Halves are only moved and cast.
+  const opcodes = { f32, i32, u32, bool, f16: u32, bf16: u32 };
   return (v, args, dtype) => v.i32(opcodes[dtype], ...args);
 }
 

@@ -13,6 +13,7 @@ import { bytesPerElement } from "../backend.ts";
 import { ADDRESSABLE, outOfMemory } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
+import { bitsOf, isHalf, narrow, widen } from "../half.ts";
 import type { Call, Node, OpName, Params, StructuralParams } from "../node.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
@@ -31,7 +32,7 @@ type Rules = {
 
 const rules: Rules = {
   input: () => {},
-  fill: (out, _, __, { value }) => out.fill(value),
+  fill: (out, _, __, { value, dtype }) => out.fill(element(value, dtype)),
   iota: (out, _, { shape }, { axis }) => {
     const index = offsets(shape, shape.map((_, i) => i === axis ? 1 : 0), 0);
     out.set(index);
@@ -67,11 +68,12 @@ const rules: Rules = {
     const steps = strides.map((s, i) => s * step[i]!);
     pick(out, x!, offsets(shape, steps, dot(start, strides)));
   },
-  pad: (out, [x], { shape, inputs: [from] }, { low, interior, value }) => {
+  pad: (out, [x], { shape, dtype, inputs }, { low, interior, value }) => {
+    const [from] = inputs;
     const strides = stridesOf(shape);
     const steps = strides.map((s, i) => s * (interior[i]! + 1));
     const to = offsets(from!.shape, steps, dot(low, strides));
-    out.fill(value);
+    out.fill(element(value, dtype));
     for (let i = 0; i < to.length; i++) out[to[i]!] = x![i]!;
   },
   flip: (out, [x], { shape }, { axes }) => {
@@ -173,11 +175,19 @@ function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
     rule(out, inputs, node, node.params as Params["input"]);
     return;
   }
-  const [a, b = a, c = a] = inputs;
+  const { dtype } = node;
   const from = node.inputs[0]?.dtype;
+  const [a, b = a, c = a] = isHalf(from) ? [widen(inputs[0]!, from)] : inputs;
+  // What gives halves keeps the number.
+  if (isHalf(dtype)) return out.set(narrow(a!, dtype));
   for (let i = 0; i < out.length; i++) {
-    out[i] = scalar(a![i]!, b![i]!, c![i]!, node.dtype, from);
+    out[i] = scalar(a![i]!, b![i]!, c![i]!, dtype, from);
   }
+}
+
+/** A number as an element of a host array: halves are bits there. */
+function element(value: number, dtype: DType): number {
+  return isHalf(dtype) ? bitsOf(value, dtype) : value;
 }
 
 /** Offset of each point of a shape, in row-major order, for given strides. */
@@ -247,6 +257,9 @@ function allocate(dtype: DType, size: number, precision: "f32" | "f64"): Data {
       return new Int32Array(size);
     case "u32":
       return new Uint32Array(size);
+    case "f16":
+    case "bf16":
+      return new Uint16Array(size);
     case "bool":
       return new Uint8Array(size);
   }

@@ -47,7 +47,9 @@ export function kernelKey(kernel: SimpleKernel): string {
   }
   if (kernel.kind === "matmul") {
     const { k, a, b } = kernel;
-    const operands = [a, b].map((x) => `${x.buffer} ${viewKey(x.view)}`);
+    const operands = [a, b].map((x) =>
+      `${x.buffer} ${x.dtype} ${viewKey(x.view)}`
+    );
     parts.push(`${k} ${operands.join(" ")}`);
   }
   addOutputs(kernel.outputs);

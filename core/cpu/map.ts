@@ -11,7 +11,7 @@ import type { Expr, MapKernel, Output } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { arrangeMap } from "./arrange.ts";
 import type { Lanes } from "./lanes.ts";
-import { Nest, phasesOf } from "./nest.ts";
+import { Nest, phasesOf, placesOf } from "./nest.ts";
 
 /** Emits a map; its buffers are the first parameters of the function. */
 export function emitMap(lanes: Lanes, kernel: MapKernel): void {
@@ -19,7 +19,7 @@ export function emitMap(lanes: Lanes, kernel: MapKernel): void {
   const { shape, outputs } = arrangeMap(kernel);
   const exprs = outputs.map((o) => o.expr);
   const last = shape.length - 1;
-  const regions = [{ exprs, places: outputs, within: last }];
+  const regions = [{ exprs, places: placesOf(outputs), within: last }];
   const nest = new Nest(lanes, last, regions);
   const phases = phasesOf(copiesFor(exprs));
   const visit = ({ copies }: { copies: number }) =>

@@ -9,6 +9,8 @@
  * @module
  */
 
+import { bytesPerElement } from "../backend.ts";
+import { isHalf } from "../half.ts";
 import { buffersOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
@@ -16,9 +18,9 @@ import { withAccs } from "./arrange.ts";
 import type { Block, Bound, FunctionBuilder, Local } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, storeAll } from "./map.ts";
-import { Nest, phasesOf } from "./nest.ts";
+import { Nest, phasesOf, placesOf } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
-import { PANEL } from "./packing.ts";
+import { type Packed, PANEL } from "./packing.ts";
 import { sharedNumbers } from "./shared.ts";
 import { stripRows, TILE_BYTES } from "./strips.ts";
 
@@ -53,14 +55,19 @@ export function emitMatmul(
   const strip = stripRows(relaxed);
   const shared = sharedNumbers(relaxed);
 
-  const orderA = aColumn === 1
+  const orderA = a.dtype !== "f32"
+    ? "packed"
+    : aColumn === 1
     ? "rows"
     : aRow === 1 && n <= FEW_COLUMNS
     ? "columns"
     : "packed";
   const packsA = orderA === "packed";
   const packsB = bColumn !== 1 || n % PANEL !== 0 ||
-    m > 2 * strip || bRow > SHORT_ROW;
+    m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32";
+  const aBytes = bytesPerElement(a.dtype), bBytes = bytesPerElement(b.dtype);
+  const packersA = shared.pack[a.dtype as Packed];
+  const packersB = shared.pack[b.dtype as Packed];
   // Blocks of about one size, whole steps of four.
   const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
   const panelBytes = 4 * Math.min(k, kBlock);
@@ -74,7 +81,7 @@ export function emitMatmul(
 
   const exprs = outputs.map((o) => o.expr);
   const corners = [a, b, c].map((x) => corner(x, rank));
-  const places = [...outputs, ...corners];
+  const places = [...placesOf(outputs), ...corners];
   const nest = new Nest(lanes, rank + 1, [{ exprs, places, within: rank + 1 }]);
 
   nest.enter(() =>
@@ -101,23 +108,23 @@ export function emitMatmul(
 
   function packB(base: Local, j: Block, p: Block): void {
     const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
-    address(code, base, [[p.from, 4 * bRow], [j.from, 4 * bColumn]]);
-    if (order !== "columns") code.const(4 * bRow);
-    if (order !== "rows") code.const(4 * bColumn);
+    address(code, base, [[p.from, bBytes * bRow], [j.from, bBytes * bColumn]]);
+    if (order !== "columns") code.const(bBytes * bRow);
+    if (order !== "rows") code.const(bBytes * bColumn);
     code.get(scratch).const(bAt).op(i32.add);
     code.push(p.size).push(j.size);
-    if (order === "any") code.const(PANEL).call(shared.packAny);
-    else code.call(order === "rows" ? shared.packRows : shared.packColumns);
+    if (order === "any") code.const(PANEL).call(packersB.any);
+    else code.call(order === "rows" ? packersB.rows : packersB.columns);
   }
 
   function packA(base: Local, i: Block, p: Block): void {
-    address(code, base, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
-    code.const(4 * aColumn);
-    if (aRow !== 1) code.const(4 * aRow);
+    address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
+    code.const(aBytes * aColumn);
+    if (aRow !== 1) code.const(aBytes * aRow);
     code.get(scratch).const(aAt).op(i32.add);
     code.push(p.size).push(i.size);
-    if (aRow === 1) code.call(shared.packStrips);
-    else code.const(strip).call(shared.packAny);
+    if (aRow === 1) code.call(packersA.strips);
+    else code.const(strip).call(packersA.any);
   }
 
   function multiply(
@@ -178,9 +185,9 @@ function address(
 }
 
 /** The first element of each matrix of a batch. */
-function corner({ buffer, view }: Matrix, rank: number): Matrix {
+function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
   const strides = view.strides.map((s, i) => i < rank ? s : 0);
-  return { buffer, view: { offset: view.offset, strides } };
+  return { buffer, view: { offset: view.offset, strides }, dtype };
 }
 
 /** Where the product accumulates, and what is left to compute from it. */
@@ -193,23 +200,20 @@ function targetOf(
   // Sums must not gather where an output still has to read.
   const read = new Set(outputs.flatMap((o) => [...buffersOf(o.expr)]));
   const hosts = outputs.filter((o) =>
-    o.view.strides.at(-1) === 1 && !read.has(o.buffer)
+    o.view.strides.at(-1) === 1 && !read.has(o.buffer) &&
+    !isHalf(o.expr.dtype)
   );
   const host = hosts.find((o) => o.expr.kind === "acc") ?? hosts[0];
   const inScratch: View = {
     offset: scratchOffset,
     strides: [...shape.slice(0, -2).fill(0), n, 1],
   };
-  const c = host ?? { buffer: scratch, view: inScratch };
-  const acc: Expr = {
-    kind: "load",
-    buffer: c.buffer,
-    view: c.view,
-    dtype: "f32",
-  };
+  const { buffer, view } = host ?? { buffer: scratch, view: inScratch };
+  const c: Matrix = { buffer, view, dtype: "f32" };
+  const acc: Expr = { kind: "load", ...c };
   const rest = outputs.filter((o) => o !== host || o.expr.kind !== "acc");
   return {
-    c: { buffer: c.buffer, view: c.view },
+    c,
     outputs: withAccs(rest, [acc]),
     bytes: host ? 0 : 4 * m * n,
   };

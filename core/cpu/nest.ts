@@ -10,9 +10,15 @@
  * @module
  */
 
+import { bytesPerElement } from "../backend.ts";
 import type { DType } from "../dtype.ts";
 import { visitExpr } from "../plan/expression.ts";
-import { type Expr, operandsOf, type View } from "../plan/kernel.ts";
+import {
+  type Expr,
+  operandsOf,
+  type Output,
+  type View,
+} from "../plan/kernel.ts";
 import type { Bound, Local } from "./assembler.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
@@ -30,7 +36,7 @@ export interface Region {
   /** The expressions. */
   readonly exprs: readonly Expr[];
   /** Views that are needed beside those of the expressions. */
-  readonly places: readonly (Place | Gather)[];
+  readonly places: readonly (TypedPlace | Gather)[];
   /** The innermost loop around them. */
   readonly within: number;
 }
@@ -41,6 +47,19 @@ export interface Place {
   readonly buffer: number;
   /** Where in it. */
   readonly view: View;
+}
+
+/** A view of a buffer of elements of a dtype. */
+export interface TypedPlace extends Place {
+  /** What it holds. */
+  readonly dtype: DType;
+}
+
+/** Where outputs are stored. */
+export function placesOf(outputs: readonly Output[]): TypedPlace[] {
+  return outputs.map(({ buffer, view, expr: { dtype } }) => {
+    return { buffer, view, dtype };
+  });
 }
 
 /** An element that an index picks. */
@@ -284,10 +303,11 @@ export class Nest {
     return this.#computed(gather).offset = this.#lane32(bytes, 0);
   }
 
-  #bytesOf({ index, stride, size }: Gather, copy: number): Vec {
+  #bytesOf({ index, stride, size, dtype }: Gather, copy: number): Vec {
     const { lanes } = this;
     const below = lanes.i32(i32x4.minS, this.value(index, copy), size - 1);
-    return lanes.i32(i32x4.mul, lanes.i32(i32x4.maxS, below, 0), 4 * stride);
+    const step = stride * bytesPerElement(dtype);
+    return lanes.i32(i32x4.mul, lanes.i32(i32x4.maxS, below, 0), step);
   }
 
   #lane32(x: Vec, lane: number): Local {
@@ -317,7 +337,7 @@ export class Nest {
       visitExpr(root, (e) => this.#study(e, region), region.inside);
     }
     for (const place of places) {
-      this.#pointers.add(place, region);
+      this.#pointers.add(place, place.dtype, region);
       if ("index" in place) region.gathers.push(place);
     }
     return region;
@@ -335,7 +355,7 @@ export class Nest {
     if ("view" in expr) {
       const { view } = expr;
       const buffer = expr.kind === "index" ? null : expr.buffer;
-      this.#pointers.add({ buffer, view }, region);
+      this.#pointers.add({ buffer, view }, expr.dtype, region);
       const varies = (view.strides[this.#lane] ?? 0) !== 0;
       const depth = view.strides.findLastIndex((s) => s !== 0);
       facts.push({ depth, varies, needs: 0 });

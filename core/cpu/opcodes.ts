@@ -27,6 +27,7 @@ export const local = { get: 0x20, set: 0x21, tee: 0x22 } as const;
 export const i32 = {
   const: 0x41,
   load: 0x28,
+  load16U: 0x2f,
   store: 0x36,
   eqz: 0x45,
   eq: 0x46,
@@ -50,6 +51,7 @@ export const select = 0x1b;
 /** Vectors of any kind: memory and bits. */
 export const v128 = {
   load: 0xfd000,
+  load16x4U: 0xfd004,
   load32Splat: 0xfd009,
   store: 0xfd00b,
   const: 0xfd00c,
@@ -60,8 +62,11 @@ export const v128 = {
   xor: 0xfd051,
   bitselect: 0xfd052,
   anyTrue: 0xfd053,
+  load16Lane: 0xfd055,
   load32Lane: 0xfd056,
+  store16Lane: 0xfd059,
   store32Lane: 0xfd05a,
+  store64Lane: 0xfd05b,
   load32Zero: 0xfd05c,
   shuffle: 0xfd00d,
   relaxedSelect: 0xfd10b,
@@ -92,6 +97,9 @@ export const i32x4 = {
   truncSatS: 0xfd0f8,
   truncSatU: 0xfd0f9,
 } as const;
+
+/** Eight integers. */
+export const i16x8 = { narrowU: 0xfd086 } as const;
 
 /** Four floats. `pmin(a, b)` is `b < a ? b : a`, `pmax(a, b)` is `a < b ? b : a`: fast, and a NaN in `a` stays. */
 export const f32x4 = {

@@ -1,5 +1,6 @@
 /**
- * Packing of matrices into panels: a few columns each, row after row, so that a product reads memory in order.
+ * Packing of matrices into panels: a few columns each, row after row, so that a product reads memory in order. Halves
+ * are widened on the way.
  *
  * Each function has the address of a matrix of k rows and n columns, its strides in bytes, and where the panels go.
  * What is missing of the last panel is zeros.
@@ -9,25 +10,29 @@
  * @module
  */
 
+import { bytesPerElement } from "../backend.ts";
+import type { Half } from "../half.ts";
 import {
   type FunctionCode,
   functionOf,
   type Local,
   valueType,
 } from "./assembler.ts";
+import { widen } from "./half.ts";
 import { Lanes, type Vec } from "./lanes.ts";
-import { i32, v128 } from "./opcodes.ts";
+import { i32, i32x4, v128 } from "./opcodes.ts";
 
 /** Columns of a panel of a right operand. */
 export const PANEL = 8;
 
-/** Number of `packAny` in every module, by which the other functions call it for what is left over. */
-export const PACK_ANY = 0;
+/** What a matrix holds. */
+export type Packed = "f32" | Half;
 
 /** `(source, kStride, nStride, to, k, n, width)`: whatever the strides and the width of panels. */
-export function packAny(): FunctionCode {
+export function packAny(dtype: Packed): FunctionCode {
   const { code, parameters } = functionOf(7);
   const [source, kStride, nStride, to, k, n, width] = parameters;
+  const v = new Lanes(code, false);
   const [row, at, column, left] = code.locals(4);
   code.while(() => code.get(n).const(0).op(i32.gtS), () => {
     code.get(source).set(row).get(k).set(left);
@@ -36,7 +41,10 @@ export function packAny(): FunctionCode {
       code.doWhile(() => {
         code.get(to).get(column).get(n).op(i32.ltS);
         code.if(
-          () => code.get(at).memory(i32.load),
+          () => {
+            if (dtype === "f32") code.get(at).memory(i32.load);
+            else code.scope(() => v.extract(loadOne(v, dtype, at, 0), 0));
+          },
           () => code.const(0),
           valueType.i32,
         );
@@ -55,22 +63,29 @@ export function packAny(): FunctionCode {
 
 /**
  * `(source, kStride, to, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
- * of rows which are read together are long.
+ * of rows which are read together are long. What is left over is for function `any`.
  */
-export function packRows(width: number, most: number): FunctionCode {
+export function packRows(
+  dtype: Packed,
+  any: number,
+  width: number,
+  most: number,
+): FunctionCode {
   const { code, parameters } = functionOf(5);
   const [source, kStride, to, k, n] = parameters;
+  const v = new Lanes(code, false);
+  const bytes = bytesPerElement(dtype);
   const [row, left] = code.locals(2);
   const panels = code.locals(most);
   const copyRow = (panel: Local, from: number) => {
     let i = 0;
     for (; i + 4 <= width; i += 4) {
-      code.get(panel, row).memory(v128.load, from + 4 * i);
-      code.memory(v128.store, 4 * i);
+      const four = loadFour(v, dtype, row, from + i);
+      code.get(panel, four.local).memory(v128.store, 4 * i);
     }
     for (; i < width; i++) {
-      code.get(panel, row).memory(i32.load, from + 4 * i);
-      code.memory(i32.store, 4 * i);
+      const one = loadOne(v, dtype, row, from + i);
+      code.get(panel, one.local).memory(v128.store32Lane, 4 * i, 0);
     }
   };
   const copy = (group: readonly Local[]) => {
@@ -83,27 +98,31 @@ export function packRows(width: number, most: number): FunctionCode {
       });
       code.while(() => code.get(left), () => {
         group.forEach((panel, i) => {
-          copyRow(panel, 4 * width * i);
+          code.scope(() => copyRow(panel, width * i));
           code.increment(panel, 4 * width);
         });
         code.add(row, kStride);
         code.increment(left, -1);
       });
       code.get(to, k).const(4 * columns).op(i32.mul).op(i32.add).set(to);
-      code.increment(source, 4 * columns).increment(n, -columns);
+      code.increment(source, bytes * columns).increment(n, -columns);
     });
   };
   if (most > 1) copy(panels);
   copy(panels.slice(0, 1));
-  code.get(source, kStride).const(4).get(to, k, n).const(width).call(PACK_ANY);
+  code.get(source, kStride).const(bytes).get(to, k, n).const(width).call(any);
   return code.finish();
 }
 
-/** `(source, nStride, to, k, n)`: where columns are contiguous, by transposing squares of four. */
-export function packColumns(): FunctionCode {
+/**
+ * `(source, nStride, to, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
+ * function `any`.
+ */
+export function packColumns(dtype: Packed, any: number): FunctionCode {
   const { code, parameters } = functionOf(5);
   const [source, nStride, to, k, n] = parameters;
   const v = new Lanes(code, false);
+  const bytes = bytesPerElement(dtype);
   const left = code.local();
   const columns = code.locals(PANEL);
   code.while(() => code.get(n).const(PANEL).op(i32.geS), () => {
@@ -116,8 +135,9 @@ export function packColumns(): FunctionCode {
     code.while(() => code.get(left).const(4).op(i32.geS), () => {
       code.scope(() => {
         const loaded = columns.map((column) => {
-          code.get(column).memory(v128.load).increment(column, 16);
-          return v.pop();
+          const four = loadFour(v, dtype, column, 0);
+          code.increment(column, 4 * bytes);
+          return four;
         });
         [0, 4].forEach((j) =>
           transpose(v, loaded.slice(j, j + 4)).forEach((x, i) =>
@@ -127,14 +147,36 @@ export function packColumns(): FunctionCode {
       });
       code.increment(to, 16 * PANEL).increment(left, -4);
     });
-    code.get(columns[0]!).const(4).get(nStride, to, left);
-    code.const(PANEL).const(PANEL).call(PACK_ANY);
+    code.get(columns[0]!).const(bytes).get(nStride, to, left);
+    code.const(PANEL).const(PANEL).call(any);
     code.get(to, left).const(4 * PANEL).op(i32.mul).op(i32.add).set(to);
     code.get(source, nStride).const(PANEL).op(i32.mul).op(i32.add);
     code.set(source).increment(n, -PANEL);
   });
-  code.get(source).const(4).get(nStride, to, k, n).const(PANEL).call(PACK_ANY);
+  code.get(source).const(bytes).get(nStride, to, k, n).const(PANEL).call(any);
   return code.finish();
+}
+
+/** Four neighbours as floats. */
+function loadFour(v: Lanes, dtype: Packed, at: Local, element: number): Vec {
+  const isWide = dtype === "f32";
+  v.code.get(at).memory(
+    isWide ? v128.load : v128.load16x4U,
+    bytesPerElement(dtype) * element,
+  );
+  return isWide ? v.pop() : widen(v, v.pop(), dtype);
+}
+
+/** One element as a float in all lanes. */
+function loadOne(v: Lanes, dtype: Packed, at: Local, element: number): Vec {
+  const offset = bytesPerElement(dtype) * element;
+  v.code.get(at);
+  if (dtype === "f32") {
+    v.code.memory(v128.load32Splat, offset);
+    return v.pop();
+  }
+  v.code.memory(i32.load16U, offset).op(i32x4.splat);
+  return widen(v, v.pop(), dtype);
 }
 
 /** Four vectors as the rows of a matrix, transposed. */

@@ -6,10 +6,12 @@
  * @module
  */
 
+import { bytesPerElement } from "../backend.ts";
+import type { DType } from "../dtype.ts";
 import type { View } from "../plan/kernel.ts";
 import type { Bound, Local } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
-import { i32, i32x4, v128 } from "./opcodes.ts";
+import { i16x8, i32, i32x4, v128 } from "./opcodes.ts";
 
 /** A view of a buffer; without a buffer, the value of the view itself. */
 export interface Site {
@@ -30,6 +32,8 @@ export interface Phase {
 /** A site's address at the current indices; sites that differ in their offsets share it. */
 interface Pointer extends Site {
   readonly users: Set<unknown>;
+  /** Bytes of an element; 1 for the value of a view. */
+  readonly bytes: number;
   local: Local;
 }
 
@@ -47,12 +51,14 @@ export class Pointers {
     this.#lane = lane;
   }
 
-  /** Adds a site for a user; all must be added before `start`. */
-  add(site: Site, user: unknown): void {
-    const pointer = this.#find(site);
+  /** Adds a site of a dtype for a user; all must be added before `start`. */
+  add({ buffer, view }: Site, dtype: DType, user: unknown): void {
+    const pointer = this.#find({ buffer, view });
     if (pointer) pointer.users.add(user);
     else {
-      this.#pointers.push({ ...site, users: new Set([user]), local: -1 });
+      const bytes = buffer === null ? 1 : bytesPerElement(dtype);
+      const users = new Set([user]);
+      this.#pointers.push({ buffer, view, bytes, users, local: -1 });
     }
   }
 
@@ -60,10 +66,10 @@ export class Pointers {
   start(): void {
     const { code } = this.#lanes;
     for (const pointer of this.#pointers) {
-      const { buffer, view } = pointer;
+      const { buffer, bytes, view } = pointer;
       pointer.local = code.local();
       if (buffer === null) code.const(view.offset);
-      else code.get(buffer).const(4 * view.offset).op(i32.add);
+      else code.get(buffer).const(bytes * view.offset).op(i32.add);
       code.set(pointer.local);
     }
   }
@@ -83,8 +89,7 @@ export class Pointers {
       p.view.strides[axis] && (user === null || p.users.has(user))
     );
     const outside = moving.map((p) => p.local);
-    const strideOf = ({ buffer, view }: Site) =>
-      view.strides[axis]! * (buffer === null ? 1 : 4);
+    const strideOf = ({ bytes, view }: Pointer) => bytes * view.strides[axis]!;
     code.scope(() => {
       for (const pointer of moving) {
         code.get(pointer.local);
@@ -107,21 +112,31 @@ export class Pointers {
     const pointer = this.#get(site);
     const elements = site.view.offset - pointer.view.offset;
     const local = code.local();
-    code.get(pointer.local).const(4 * elements).op(i32.add).set(local);
+    code.get(pointer.local).const(pointer.bytes * elements).op(i32.add);
+    code.set(local);
     return local;
   }
 
   /**
-   * Loads the vector of a copy. `offsets` are locals with bytes to add to the address: none, one, or one a lane.
+   * Loads the vector of a copy, of halves their bits. `offsets` are locals with bytes to add to the address: none, one,
+   * or one a lane.
    */
   load(site: Site, copy: number, offsets: readonly Local[] = []): Vec {
     const { code } = this.#lanes;
-    const { stride, at } = this.#reach(site, copy, offsets);
-    const alike = offsets.length < 2;
+    const { stride, bytes, at } = this.#reach(site, copy, offsets);
+    const alike = offsets.length < 2, isHalf = bytes === 2;
     if (this.phase.width === 1 || alike && stride === 0) {
-      code.memory(v128.load32Splat, at(0));
+      const immediate = at(0);
+      if (isHalf) code.memory(i32.load16U, immediate).op(i32x4.splat);
+      else code.memory(v128.load32Splat, immediate);
     } else if (alike && stride === 1) {
-      code.memory(v128.load, at(0));
+      code.memory(isHalf ? v128.load16x4U : v128.load, at(0));
+    } else if (isHalf) {
+      const immediates = [3, 2, 1, 0].map(at);
+      code.memory(i32.load16U, immediates[3]!).op(i32x4.splat);
+      for (const lane of [1, 2, 3]) {
+        code.memory(v128.load16Lane, immediates[3 - lane]!, 2 * lane);
+      }
     } else {
       const immediates = [3, 2, 1, 0].map(at);
       code.memory(v128.load32Zero, immediates[3]!);
@@ -141,15 +156,22 @@ export class Pointers {
   ): void {
     const { code } = this.#lanes;
     const { width } = this.phase;
-    const { stride, at } = this.#reach(site, copy, offsets);
+    const { stride, bytes, at } = this.#reach(site, copy, offsets);
+    const isHalf = bytes === 2;
     if (width === 4 && stride === 1 && offsets.length < 2) {
       const immediate = at(0);
-      code.get(value.local).memory(v128.store, immediate);
+      code.get(value.local);
+      if (isHalf) {
+        code.get(value.local).op(i16x8.narrowU);
+        code.memory(v128.store64Lane, immediate, 0);
+      } else code.memory(v128.store, immediate);
       return;
     }
     for (let lane = 0; lane < width; lane++) {
       const immediate = at(lane);
-      code.get(value.local).memory(v128.store32Lane, immediate, lane);
+      code.get(value.local);
+      if (isHalf) code.memory(v128.store16Lane, immediate, 2 * lane);
+      else code.memory(v128.store32Lane, immediate, lane);
     }
   }
 
@@ -169,9 +191,14 @@ export class Pointers {
     site: Site,
     copy: number,
     offsets: readonly Local[],
-  ): { start: number; stride: number; at: (lane: number) => number } {
+  ): {
+    start: number;
+    stride: number;
+    bytes: number;
+    at: (lane: number) => number;
+  } {
     const { code } = this.#lanes;
-    const pointer = this.#get(site);
+    const pointer = this.#get(site), { bytes } = pointer;
     const stride = site.view.strides[this.#lane] ?? 0;
     const start = site.view.offset - pointer.view.offset +
       copy * this.phase.width * stride;
@@ -180,11 +207,11 @@ export class Pointers {
       const offset = offsets[offsets.length < 2 ? 0 : lane];
       code.get(pointer.local);
       if (offset !== undefined) code.get(offset).op(i32.add);
-      if (elements >= 0) return 4 * elements;
-      code.const(4 * elements).op(i32.add);
+      if (elements >= 0) return bytes * elements;
+      code.const(bytes * elements).op(i32.add);
       return 0;
     };
-    return { start, stride, at };
+    return { start, stride, bytes, at };
   }
 
   #get(site: Site): Pointer {

@@ -22,7 +22,7 @@ import { encodeModule } from "./module.ts";
 import { i32 } from "./opcodes.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitScatter } from "./scatter.ts";
-import { sharedFunctions } from "./shared.ts";
+import { sharedCount, sharedFunctions } from "./shared.ts";
 
 /** Most kernels whose code is kept: a few megabytes. */
 const MOST_KEPT = 4096;
@@ -30,7 +30,8 @@ const MOST_KEPT = 4096;
 /** The code of a kernel, and the scratch memory that it needs. */
 interface CompiledKernel extends FunctionCode {
   readonly scratchBytes: number;
-  readonly usesShared: boolean;
+  /** How many of the shared functions it needs. */
+  readonly shared: number;
 }
 
 /** A plan as bytes. */
@@ -60,10 +61,10 @@ export class ProgramCompiler {
       })
     );
     const calls = steps.flat();
-    const usesShared = calls.some(({ kernel }) => kernel.usesShared);
+    const shared = Math.max(0, ...calls.map(({ kernel }) => kernel.shared));
     // Kernels call the shared functions by their numbers, so these come first.
-    const functions = usesShared
-      ? [...this.#shared ??= sharedFunctions(this.#relaxed)]
+    const functions: FunctionCode[] = shared > 0
+      ? (this.#shared ??= sharedFunctions(this.#relaxed)).slice(0, shared)
       : [];
     const numbers = new Map<CompiledKernel, number>();
     const run = new FunctionBuilder(1);
@@ -135,7 +136,7 @@ function compileKernel(
   const code = new FunctionBuilder(buffers + 1);
   const lanes = new Lanes(code, relaxed);
   const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
-  let scratchBytes = 0;
+  let scratchBytes = 0, shared = 0;
   switch (arranged.kind) {
     case "map":
       emitMap(lanes, arranged);
@@ -148,10 +149,10 @@ function compileKernel(
       break;
     case "matmul":
       scratchBytes = emitMatmul(lanes, arranged, buffers);
+      shared = sharedCount(arranged, relaxed);
       break;
   }
-  const usesShared = arranged.kind === "matmul";
-  return { ...code.finish(), scratchBytes, usesShared };
+  return { ...code.finish(), scratchBytes, shared };
 }
 
 function pushAddress(run: FunctionBuilder, place: Place, plan: Plan): void {

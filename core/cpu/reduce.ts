@@ -25,7 +25,7 @@ import type { Bound, Local } from "./assembler.ts";
 import { type Combiner, combinerOf } from "./combiner.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { copiesFor, emitMap, store, storeAll } from "./map.ts";
-import { Nest, phasesOf } from "./nest.ts";
+import { Nest, phasesOf, placesOf } from "./nest.ts";
 import type { Phase } from "./pointers.ts";
 
 /** Most elements that are combined one after another, by where the lanes lie. */
@@ -73,11 +73,12 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
     return { ...pass, exprs, combiners, most };
   });
   const regions = walks.map(({ exprs, outputs }) => {
-    return { exprs, places: outputs, within: rank + over.length - 1 };
+    const places = placesOf(outputs);
+    return { exprs, places, within: rank + over.length - 1 };
   });
   const after = {
     exprs: outputs.map(({ expr }) => expr),
-    places: outputs,
+    places: placesOf(outputs),
     within: rank - 1,
   };
   const nest = new Nest(lanes, lane, [...regions, after], rank - 1);

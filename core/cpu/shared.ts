@@ -1,28 +1,42 @@
 /**
- * The functions that all matrix products call; they come first in a module, so that their numbers are known.
+ * The functions that all matrix products call; they come first in a module, so that their numbers are known. Those for
+ * halves are the last of them, and left out where there are no halves.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
+import type { MatmulKernel } from "../plan/kernel.ts";
 import type { FunctionCode } from "./assembler.ts";
-import { PACK_ANY, packAny, packColumns, packRows, PANEL } from "./packing.ts";
+import {
+  packAny,
+  packColumns,
+  type Packed,
+  packRows,
+  PANEL,
+} from "./packing.ts";
 import { allStrips, strip, stripRows } from "./strips.ts";
 
 /** Panels of a right operand that are packed together. */
 const GROUP = 8;
 
+/** Numbers of the functions that pack a matrix of one dtype. */
+export interface Packers {
+  /** Packs any matrix. */
+  readonly any: number;
+  /** Packs a right operand with contiguous rows. */
+  readonly rows: number;
+  /** Packs a right operand with contiguous columns. */
+  readonly columns: number;
+  /** Packs a left operand with contiguous columns, into panels as wide as a strip is high. */
+  readonly strips: number;
+}
+
 /** Numbers of the shared functions. */
 export interface Shared {
-  /** Packs any matrix. */
-  readonly packAny: number;
-  /** Packs a right operand with contiguous rows. */
-  readonly packRows: number;
-  /** Packs a right operand with contiguous columns. */
-  readonly packColumns: number;
-  /** Packs a left operand with contiguous columns, into panels as wide as a strip is high. */
-  readonly packStrips: number;
+  /** Pack a matrix, by its dtype. */
+  readonly pack: { readonly [D in Packed]: Packers };
   /** Multiplies a left operand with contiguous rows. */
   readonly rows: number;
   /** Multiplies a left operand with contiguous columns, or packed. */
@@ -31,29 +45,53 @@ export interface Shared {
 
 /** The numbers of the shared functions. */
 export function sharedNumbers(relaxed: boolean): Shared {
-  const most = stripRows(relaxed);
+  const rows = 4 + 2 * stripRows(relaxed);
   return {
-    packAny: PACK_ANY,
-    packRows: 1,
-    packColumns: 2,
-    packStrips: 3,
-    rows: 4 + 2 * most,
-    columns: 5 + 2 * most,
+    pack: {
+      f32: packersFrom(0),
+      bf16: packersFrom(rows + 2),
+      f16: packersFrom(rows + 6),
+    },
+    rows,
+    columns: rows + 1,
   };
+}
+
+/** How many of the shared functions must be there for a product. */
+export function sharedCount(
+  { a, b }: MatmulKernel,
+  relaxed: boolean,
+): number {
+  const { pack, columns } = sharedNumbers(relaxed);
+  const isWide = a.dtype === "f32" && b.dtype === "f32";
+  return 1 + (isWide ? columns : pack.f16.strips);
 }
 
 /** The shared functions in the order of their numbers. */
 export function sharedFunctions(relaxed: boolean): FunctionCode[] {
   const most = stripRows(relaxed);
+  const { pack } = sharedNumbers(relaxed);
+  const packers = (dtype: Packed): FunctionCode[] => {
+    const { any } = pack[dtype];
+    return [
+      packAny(dtype),
+      packRows(dtype, any, PANEL, GROUP),
+      packColumns(dtype, any),
+      packRows(dtype, any, most, 1),
+    ];
+  };
   const heights = Array.from({ length: most }, (_, i) => i + 1);
   return [
-    packAny(),
-    packRows(PANEL, GROUP),
-    packColumns(),
-    packRows(most, 1),
+    ...packers("f32"),
     ...heights.map((rows) => strip(rows, "rows", relaxed)),
     ...heights.map((rows) => strip(rows, "columns", relaxed)),
     allStrips(most, 4),
     allStrips(most, 4 + most),
+    ...packers("bf16"),
+    ...packers("f16"),
   ];
+}
+
+function packersFrom(any: number): Packers {
+  return { any, rows: any + 1, columns: any + 2, strips: any + 3 };
 }

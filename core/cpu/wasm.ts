@@ -14,9 +14,11 @@ import type {
   Limits,
   Storage,
 } from "../backend.ts";
+import { bytesPerElement } from "../backend.ts";
 import { checkBuffer, type Wanted } from "../budget.ts";
 import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
+import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { FunctionBuilder } from "./assembler.ts";
@@ -75,13 +77,15 @@ class WasmBackend implements Backend {
   }
 
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
-    const storage = this.#allocate(4 * data.length, { shape, dtype });
+    const bytes = data.length * bytesPerElement(dtype);
+    const storage = this.#allocate(bytes, { shape, dtype });
     this.write(storage, dtype, 0, data);
     return storage;
   }
 
   create({ shape, dtype }: Type): WasmStorage {
-    return this.#allocate(4 * sizeOf(shape), { shape, dtype });
+    const bytes = sizeOf(shape) * bytesPerElement(dtype);
+    return this.#allocate(bytes, { shape, dtype });
   }
 
   write(storage: Storage, dtype: DType, offset: number, data: Data): void {
@@ -161,7 +165,8 @@ class WasmBackend implements Backend {
       outputs = plan.outputs.map((output, i) => {
         if (output.kind === "input") return given[output.index]!;
         const wanted = types[i] ?? "a result";
-        const storage = this.#allocate(4 * output.size, wanted);
+        const bytes = output.size * bytesPerElement(output.dtype);
+        const storage = this.#allocate(bytes, wanted);
         fresh.push(storage);
         return storage;
       });
@@ -206,8 +211,9 @@ class WasmBackend implements Backend {
     { address }: WasmStorage,
     dtype: DType,
     size: number,
-  ): Float32Array | Int32Array | Uint32Array {
+  ): Float32Array | Int32Array | Uint32Array | Uint16Array {
     const { buffer } = this.#heap.memory;
+    if (isHalf(dtype)) return new Uint16Array(buffer, address, size);
     if (dtype === "f32") return new Float32Array(buffer, address, size);
     if (dtype === "i32") return new Int32Array(buffer, address, size);
     return new Uint32Array(buffer, address, size);

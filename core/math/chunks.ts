@@ -9,6 +9,7 @@
 import { currentRuntime } from "../context.ts";
 import { checkDType, type Data, toData } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import { isHalf } from "../half.ts";
 import { checkShape, format, type Shape, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import type { DTypeOptions } from "./create.ts";
@@ -17,7 +18,7 @@ import type { DTypeOptions } from "./create.ts";
  * A tensor of elements that come in pieces, in row-major order: each is copied to the backend before the next is asked
  * for, so a source may fill one buffer again and again, and the host never holds more than that.
  *
- * The dtype is f32 unless `dtype` says another. Throws `ShapeError` where the pieces have more or fewer elements than
+ * The dtype is f32 unless `dtype` says another; a Uint16Array is bits of halves. Throws `ShapeError` where the pieces have more or fewer elements than
  * the shape takes. What the source throws comes through; the memory is freed before.
  *
  * @example
@@ -53,18 +54,33 @@ export async function fromChunks(
     );
   };
   try {
-    let end = 0;
+    let end = 0, written = 0;
+    let held: Data = new Uint16Array(0);
     for await (const chunk of chunks) {
-      const offset = end;
       end += chunk.length;
       check(end, end <= size);
-      const data = toData(chunk, dtype, backend.precision);
-      backend.write(storage, dtype, offset, data);
+      let data = toData(chunk, dtype, backend.precision);
+      if (isHalf(dtype)) [data, held] = inPairs(held, data);
+      backend.write(storage, dtype, written, data);
+      written += data.length;
     }
     check(end, end === size);
+    if (held.length > 0) backend.write(storage, dtype, written, held);
   } catch (error) {
     backend.free(storage);
     throw error;
   }
   return new Tensor([...shape], dtype, { kind: "stored", runtime, storage });
+}
+
+/** What is held and what is new, but for the last half where it has no other to fill a word with; and that. */
+function inPairs(held: Data, fresh: Data): [pairs: Data, rest: Data] {
+  let all = fresh;
+  if (held.length > 0) {
+    all = new Uint16Array(held.length + fresh.length);
+    all.set(held);
+    all.set(fresh, held.length);
+  }
+  const even = all.length & ~1;
+  return [all.subarray(0, even), all.slice(even)];
 }

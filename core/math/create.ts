@@ -15,6 +15,7 @@ import {
   toData,
 } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
+import { isHalf } from "../half.ts";
 import { bind, fill } from "../ops.ts";
 import {
   checkShape,
@@ -26,7 +27,7 @@ import {
 import { Tensor } from "../tensor.ts";
 import type { NestedArray } from "../tensor_methods.ts";
 import { evaluate, traced } from "../trace.ts";
-import { add, eq, mul, where } from "./elementwise.ts";
+import { add, cast, eq, mul, where } from "./elementwise.ts";
 
 /** Dtype of a created tensor. */
 export interface DTypeOptions {
@@ -37,7 +38,8 @@ export interface DTypeOptions {
 /**
  * A tensor of numbers, nested arrays, or a typed array, whose elements are copied.
  *
- * The dtype is that of the typed array, bool for booleans, f32 otherwise, unless `dtype` says another.
+ * The dtype is that of the typed array, bool for booleans, f32 otherwise, unless `dtype` says another. For f16 and bf16
+ * numbers are rounded to the nearest, ties to even, while a Uint16Array holds their bits as they are in a file.
  *
  * @example
  * ```ts
@@ -48,6 +50,8 @@ export interface DTypeOptions {
  * assertEquals(String(x), "f32[2, 2]");
  * const ids = tensor(Int32Array.of(1, 2, 3), { shape: [3, 1] });
  * assertEquals(String(ids), "i32[3, 1]");
+ * const bits = tensor(Uint16Array.of(0x3f80, 0xc040), { dtype: "bf16" });
+ * assertEquals([...await bits.data()], [1, -3]);
  * ```
  */
 export function tensor(
@@ -73,6 +77,11 @@ export function tensor(
       ? "bool"
       : "f32");
   checkDType(dtype);
+  if (flat instanceof Uint16Array && !isHalf(dtype)) {
+    throw new DTypeError(
+      `Cannot make a tensor of ${dtype} from a Uint16Array: it holds the bits of f16 or bf16; pass one of them as dtype`,
+    );
+  }
   const runtime = currentRuntime();
   const data = toData(
     flat as ArrayLike<number>,
@@ -189,8 +198,7 @@ export function eye(size: number, options: DTypeOptions = {}): Tensor {
   checkShape([size, size], "make eye of shape");
   return evaluate(() => {
     const row = iota([size, size]), column = iota([size, size], { axis: 1 });
-    const dtype = options.dtype ?? "f32";
-    return where(row.eq(column), ones([], { dtype }), zeros([], { dtype }));
+    return cast(eq(row, column), options.dtype ?? "f32");
   });
 }
 

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { expectDType } from "../rules.ts";
+import { expectNumber } from "../rules.ts";
 import { normalizeAxis } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { AxisOptions } from "../tensor_methods.ts";
@@ -33,7 +33,7 @@ const BLOCK = 32;
  */
 export function cumsum(x: Tensor, options: AxisOptions = {}): Tensor {
   const axis = normalizeAxis(options.axis ?? -1, x, "cumsum");
-  expectDType("cumsum", x, (dtype) => dtype !== "bool", "a number");
+  expectNumber("cumsum", x);
   const last = x.shape.length - 1;
   return evaluate(() =>
     moveAxis(cumsumLast(moveAxis(x, axis, last)), last, axis)

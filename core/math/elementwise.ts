@@ -6,6 +6,7 @@
  * @module
  */
 
+import { currentTrace } from "../context.ts";
 import { checkDType, type DType } from "../dtype.ts";
 import { DTypeError } from "../errors.ts";
 import type { ElementwiseName, None, Params } from "../node.ts";
@@ -118,11 +119,29 @@ export function stopGradient(x: Tensor): Tensor {
 }
 
 /**
- * x converted to a dtype: f32 to an integer is truncated toward zero and stops at the ends of the range, NaN is 0;
- * integers of the other kind keep their bits; to bool it is x ≠ 0.
+ * x converted to a dtype, which costs nothing in a traced function where x has it already. f32 to an integer is
+ * truncated toward zero and stops at the ends of the range, NaN is 0; integers of the other kind keep their bits; to bool
+ * it is x ≠ 0.
+ *
+ * f16 and bf16 are exact as f32, and a use of them cast so is computed from their two bytes: nothing is stored in
+ * between. Into them f32 is rounded to the nearest, ties to even, and to infinity beyond their range. No gradient flows
+ * through a half: weights that are stored so are frozen.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { ones, tensor } from "cotan";
+ *
+ * const weight = tensor([[1, 2], [3, 1.00390625]]).cast("bf16");
+ * assertEquals(String(weight), "bf16[2, 2]");
+ * const y = ones([1, 2]).matmul(weight.cast("f32"));
+ * assertEquals(await y.toArray(), [[4, 3]]);
+ * ```
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   checkDType(dtype);
+  // Outside of a trace the result is a tensor of its own, which the caller may dispose of.
+  if (x.dtype === dtype && currentTrace()) return x;
   return apply("cast", [x], { dtype });
 }
 

@@ -8,7 +8,7 @@
 
 import { customVjp } from "../custom_vjp.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
-import { expectDType } from "../rules.ts";
+import { expectNumber } from "../rules.ts";
 import { format, normalizeAxes, normalizeAxis, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { AxisOptions, ReduceOptions } from "../tensor_methods.ts";
@@ -92,7 +92,7 @@ export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
 /** Smallest over axes; NaN if one is; its gradient is shared equally among ties. */
 export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
   expectSome("smallest", x, normalizeAxes(options.axis, x, "min"));
-  expectDType("min", x, (dtype) => dtype !== "bool", "a number");
+  expectNumber("min", x);
   return evaluate(() => reverseOrder(max(reverseOrder(x), options)));
 }
 
@@ -111,7 +111,7 @@ export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
  */
 export function prod(x: Tensor, options: ReduceOptions = {}): Tensor {
   const axes = normalizeAxes(options.axis, x, "prod");
-  expectDType("prod", x, (dtype) => dtype !== "bool", "a number");
+  expectNumber("prod", x);
   return evaluate(() => {
     const out = axes.reduce(prodAlong, x);
     const shape = x.shape.filter((_, i) => !axes.includes(i));
@@ -219,7 +219,7 @@ export function argmax(x: Tensor, options: AxisOptions = {}): Tensor {
 export function argmin(x: Tensor, options: AxisOptions = {}): Tensor {
   const axis = normalizeAxis(options.axis ?? -1, x, "argmin");
   expectSome("argmin", x, [axis]);
-  expectDType("argmin", x, (dtype) => dtype !== "bool", "a number");
+  expectNumber("argmin", x);
   return evaluate(() => argmax(reverseOrder(x), { axis }));
 }
 

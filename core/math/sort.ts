@@ -7,6 +7,7 @@
  */
 
 import { ShapeError } from "../errors.ts";
+import { expectWide } from "../rules.ts";
 import { format, normalizeAxis, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { AxisOptions, SortOptions, TopK } from "../tensor_methods.ts";
@@ -52,6 +53,7 @@ import { sum } from "./reduce.ts";
  */
 export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
   const axis = normalizeAxis(options.axis ?? -1, x, "argsort");
+  expectWide("argsort", x);
   return evaluate(() => {
     const last = x.shape.length - 1;
     const sorted = argsortLast(
@@ -75,6 +77,7 @@ export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
  */
 export function sort(x: Tensor, options: SortOptions = {}): Tensor {
   const axis = normalizeAxis(options.axis ?? -1, x, "sort");
+  expectWide("sort", x);
   return evaluate(() => gather(x, argsort(x, options), { axis }));
 }
 
@@ -98,6 +101,7 @@ export function topK(
   options: AxisOptions = {},
 ): TopK {
   const axis = normalizeAxis(options.axis ?? -1, x, "take topK of");
+  expectWide("take topK of", x);
   const size = x.shape[axis]!;
   if (!Number.isInteger(k) || k < 0 || k > size) {
     throw new ShapeError(

@@ -138,8 +138,8 @@ function joinBatch(kernel: MatmulKernel): MatmulKernel {
   const columns: Run = { axes: [rank + 1], size: n };
   const inA = [...kept, allRows, columns];
   const inB = [...kept, rows, columns];
-  const matrix = ({ buffer, view }: Matrix, axes: Run[]): Matrix => {
-    return { buffer, view: joinView(view, axes) };
+  const matrix = (operand: Matrix, axes: Run[]): Matrix => {
+    return { ...operand, view: joinView(operand.view, axes) };
   };
   return {
     ...kernel,

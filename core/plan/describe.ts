@@ -6,7 +6,8 @@
  * @module
  */
 
-import { type Shape, sizeOf } from "../shape.ts";
+import { bytesPerElement } from "../backend.ts";
+import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { exprsOf, visitExpr } from "./expression.ts";
 import type { Expr, Kernel, Place, Plan, SimpleKernel } from "./kernel.ts";
 import { walkSteps } from "./loops.ts";
@@ -41,13 +42,19 @@ export interface Program {
   toString(): string;
 }
 
-/** What a plan does, for people and tests to read; `sizes` are the elements of each input. */
-export function describePlan(plan: Plan, sizes: readonly number[]): Program {
+/** What a plan does, for people and tests to read; `inputs` are the types of its inputs. */
+export function describePlan(plan: Plan, inputs: readonly Type[]): Program {
+  const given = inputs.map(({ shape, dtype }) =>
+    sizeOf(shape) * bytesPerElement(dtype)
+  );
+  const made = plan.outputs.map((source) =>
+    source.kind === "new" ? source.size * bytesPerElement(source.dtype) : 0
+  );
   const bytesOf = (place: Place): number => {
     if (place.kind === "arena") return place.bytes;
-    if (place.kind === "input") return 4 * sizes[place.index]!;
+    if (place.kind === "input") return given[place.index]!;
     const source = plan.outputs[place.index]!;
-    return source.kind === "new" ? 4 * source.size : 4 * sizes[source.index]!;
+    return source.kind === "new" ? made[place.index]! : given[source.index]!;
   };
   const kernels = plan.steps.map(({ kernel, buffers }) => ({
     kind: kernel.kind,
@@ -67,15 +74,13 @@ export function describePlan(plan: Plan, sizes: readonly number[]): Program {
   const places = plan.steps.flatMap(({ buffers }) => buffers)
     .filter((place) => place.kind === "arena").map(placeName);
   const arenaBytes = total(plan.pages);
-  const outside = total(sizes.map((size) => 4 * size)) +
-    total(plan.outputs.map((o) => o.kind === "new" ? 4 * o.size : 0));
   const program = {
     kernels,
     flops,
     bytes,
     slots: new Set(places).size,
     arenaBytes,
-    peakBytes: outside + arenaBytes,
+    peakBytes: total(given) + total(made) + arenaBytes,
   };
   return { ...program, toString: () => print(plan, program) };
 }

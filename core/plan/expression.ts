@@ -8,6 +8,7 @@
 
 import {
   type Expr,
+  type Matrix,
   operandsOf,
   type Output,
   type SimpleKernel,
@@ -38,6 +39,12 @@ export function withOperands(e: Expr, f: (e: Expr) => Expr): Expr {
     default:
       return e;
   }
+}
+
+/** An element of a matrix, as f32. */
+export function entry({ buffer, dtype }: Matrix, view: View): Expr {
+  const load: Expr = { kind: "load", buffer, view, dtype };
+  return dtype === "f32" ? load : { kind: "cast", arg: load, dtype: "f32" };
 }
 
 /** A text that expressions share exactly when they are equal; operands go by their numbers. */

@@ -12,7 +12,7 @@ import type { Node, OpName, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { type Cost, costsOf, isCheap, RECOMPUTED, REPEATED } from "./cost.ts";
 import type { View } from "./kernel.ts";
-import { contiguous, isView, moveView } from "./view.ts";
+import { contiguous, isView, moveView, narrowed } from "./view.ts";
 
 /** A kernel to be: its root node, or an object of its own for one of several kernels of a node. */
 type Group = Node | object;
@@ -123,7 +123,9 @@ function cut(
           roots.add(node);
         }
         const isMatmul = ops[node.op].kind === "product";
-        for (const operand of node.inputs) use(operand, [node], isMatmul);
+        for (const operand of node.inputs) {
+          use(isMatmul ? narrowed(operand) : operand, [node], isMatmul);
+        }
         break;
       }
       case "tuple":
@@ -132,9 +134,10 @@ function cut(
           break;
         }
         // The first carries are copied anyway.
-        node.inputs.forEach((operand, i) =>
-          use(operand, [{}], i >= (node.params as Params["scan"]).carries)
-        );
+        node.inputs.forEach((operand, i) => {
+          const isRead = i >= (node.params as Params["scan"]).carries;
+          use(isRead ? narrowed(operand) : operand, [{}], isRead);
+        });
         break;
       case "move":
         // Margins and joined pieces: a kernel stores each operand into its part of the result.

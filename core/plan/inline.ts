@@ -13,7 +13,7 @@ import { stridesOf } from "../shape.ts";
 import { mapViews } from "./expression.ts";
 import type { Grouping } from "./group.ts";
 import type { Expr, Matrix, ScalarOp } from "./kernel.ts";
-import { contiguous, isView, moveView } from "./view.ts";
+import { contiguous, isView, moveView, narrowed } from "./view.ts";
 
 /** Stands for the accumulator among the buffers of an expression that is being built. */
 export const ACC = -1;
@@ -99,6 +99,11 @@ export function strided(state: InlineState, node: Node): Matrix {
   const build: Build = { root: null, acc: null, exprs: new Map() };
   const expr = inline(state, build, node);
   return expr.kind === "load" ? expr : load(state, node);
+}
+
+/** An operand of a product, which widens halves itself. */
+export function matrix(state: InlineState, node: Node): Matrix {
+  return strided(state, narrowed(node));
 }
 
 function gathered(state: InlineState, build: Build, node: Node): Expr {

@@ -61,7 +61,8 @@ export type Expr =
   | { readonly kind: "acc"; readonly index: number; readonly dtype: DType }
   /**
    * A conversion between dtypes: of f32 to an integer it truncates toward zero, stops at the ends of the range, and
-   * makes 0 of NaN; of one integer type to the other it keeps the bits; to bool it is x ≠ 0.
+   * makes 0 of NaN; of one integer type to the other it keeps the bits; to bool it is x ≠ 0. A half is widened to f32
+   * and then converted, and what becomes one is converted to f32 and then narrowed.
    */
   | {
     readonly kind: "cast";
@@ -155,6 +156,8 @@ export interface Matrix {
   readonly buffer: number;
   /** Where in it. */
   readonly view: View;
+  /** f32, or a half that is widened as it is read. */
+  readonly dtype: DType;
 }
 
 /**

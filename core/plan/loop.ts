@@ -11,6 +11,7 @@
 
 import type { DType } from "../dtype.ts";
 import { splice } from "../graph.ts";
+import { isHalf } from "../half.ts";
 import type { Graph, Node, ScanParams } from "../node.ts";
 import { bind, input, ops } from "../ops.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
@@ -18,7 +19,7 @@ import { storeInCarry } from "./carry.ts";
 import type { Expr, Loop, SimpleKernel } from "./kernel.ts";
 import type { Value } from "./lowered.ts";
 import { simplify } from "./simplify.ts";
-import { contiguous, isView } from "./view.ts";
+import { contiguous, isView, isWidened } from "./view.ts";
 
 /** What lowering a loop needs of the lowering of the graph around it. */
 export interface LoopContext {
@@ -82,12 +83,9 @@ export function lowerLoop(
   const keep = (part: number, type: Type, id: number): void => {
     const { shape } = type;
     if (sizeOf(shape) === 0) return;
-    const dtype = stackedAs(type.dtype);
-    emit(append(parts.get(part)!, id, { shape, dtype }, {
-      axis,
-      length,
-      counter,
-    }));
+    const stack = { id: parts.get(part)!, dtype: stackedAs(type.dtype) };
+    const value = { id, shape, dtype: context.values[id]!.dtype };
+    emit(append(stack, value, { axis, length, counter }));
   };
   for (const { type, part } of kept) {
     if (part >= stacks) keep(part, type, carries[part - stacks]!);
@@ -120,19 +118,20 @@ export function lowerLoop(
   loops.push({ first, end: kernels.length, trips: length });
 
   for (const { type, part } of kept) {
-    if (type.dtype !== "bool") continue;
+    const { dtype } = type;
+    if (stackedAs(dtype) === dtype) continue;
     const shape = [sizeOf(type.shape) * length];
-    const id = create({ shape, dtype: "bool" });
-    const arg = load(parts.get(part)!, i32);
-    emit(map(shape, id, { kind: "cast", arg, dtype: "bool" }));
+    const id = create({ shape, dtype });
+    const arg = load(parts.get(part)!, stackedAs(dtype));
+    emit(map(shape, id, { kind: "cast", arg, dtype }));
     parts.set(part, id);
   }
   return parts;
 }
 
-/** Bools are added up as integers. */
+/** Bools are added up as integers, halves as f32. */
 function stackedAs(dtype: DType): DType {
-  return dtype === "bool" ? i32 : dtype;
+  return dtype === "bool" ? i32 : isHalf(dtype) ? "f32" : dtype;
 }
 
 /**
@@ -150,7 +149,9 @@ function stepOf(
   const reach = (node: Node): Node => {
     const { op, inputs: [x] } = node;
     if (op === "after") return reach(x!);
-    if (isView(node)) return { ...node, inputs: [reach(x!)] };
+    if (isView(node) || isWidened(node)) {
+      return { ...node, inputs: [reach(x!)] };
+    }
     if (op !== "input" && ops[op].kind === "leaf") return node;
     let inner = outside.get(node);
     if (!inner) outside.set(node, inner = input(node));
@@ -218,23 +219,25 @@ function move(counter: number, by: number): SimpleKernel {
 
 /** Adds a value where the counter points in a stack of zeros. */
 function append(
-  stack: number,
-  value: number,
-  { shape, dtype }: Type,
+  stack: { readonly id: number; readonly dtype: DType },
+  { id, shape, dtype }: Type & { readonly id: number },
   at: Pick<ScanParams, "axis" | "length"> & { readonly counter: number },
 ): SimpleKernel {
   const { axis, length } = at;
   const strides = stridesOf(shape.toSpliced(axis, 0, length));
   const one = shape.toSpliced(axis, 0, 1);
+  const source = load(id, dtype, contiguous(one));
   return {
     kind: "scatter",
     shape: one,
     axis,
-    buffer: stack,
+    buffer: stack.id,
     view: { offset: 0, strides: strides.with(axis, 0) },
     stride: strides[axis]!,
     size: length,
     index: load(at.counter, i32, { offset: 0, strides: one.map(() => 0) }),
-    source: load(value, dtype, contiguous(one)),
+    source: stack.dtype === dtype
+      ? source
+      : { kind: "cast", arg: source, dtype: stack.dtype },
   };
 }

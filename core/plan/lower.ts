@@ -20,7 +20,7 @@ import {
   inline,
   type InlineState,
   load,
-  strided,
+  matrix,
 } from "./inline.ts";
 import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
@@ -231,7 +231,7 @@ function withAcc(
 } {
   const { shape } = acc;
   if (acc.op === "matmul") {
-    const [a, b] = acc.inputs.map((x) => strided(state, x)) as [Matrix, Matrix];
+    const [a, b] = acc.inputs.map((x) => matrix(state, x)) as [Matrix, Matrix];
     return {
       kernel: (outputs) => {
         return {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Limits } from "../backend.ts";
+import { bytesPerElement, type Limits } from "../backend.ts";
 import { checkBuffer } from "../budget.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
@@ -273,9 +273,9 @@ class Arena {
 
   take(value: Value): Place & { kind: "arena" } {
     const { alignment, bytesPerBuffer } = this.#limits;
-    const bytes = Math.max(1, Math.ceil(4 * value.size / alignment)) *
-      alignment;
-    checkBuffer(value, 4 * value.size, bytesPerBuffer);
+    const needed = bytesPerElement(value.dtype) * value.size;
+    const bytes = Math.max(1, Math.ceil(needed / alignment)) * alignment;
+    checkBuffer(value, needed, bytesPerBuffer);
     let best: { page: number; hole: number } | null = null;
     this.#holes.forEach((holes, page) =>
       holes.forEach((h, hole) => {

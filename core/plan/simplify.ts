@@ -8,6 +8,7 @@
 
 import type { Graph } from "../backend.ts";
 import { toposort, usesOf } from "../graph.ts";
+import { isHalf, rounded } from "../half.ts";
 import type { Node, Params } from "../node.ts";
 import { bind, fill, ops } from "../ops.ts";
 import { scalars } from "../scalars.ts";
@@ -15,6 +16,7 @@ import type { DType } from "../dtype.ts";
 import { inFull } from "./key.ts";
 import { format, sameShape, sizeOf } from "../shape.ts";
 import { inlineCalls, pruneLoops } from "./subgraphs.ts";
+import { isView, isWidened, narrowed } from "./view.ts";
 
 /** The same function with fewer nodes. */
 export function simplify(whole: Graph): Graph {
@@ -71,7 +73,9 @@ function settle(node: Node, alone: boolean): Node {
 
 /** The number that a node is everywhere, or null. */
 function valueOf(node: Node): number | null {
-  return node.op === "fill" ? (node.params as Params["fill"]).value : null;
+  if (node.op !== "fill") return null;
+  const { value } = node.params as Params["fill"];
+  return isHalf(node.dtype) ? rounded(value, node.dtype) : value;
 }
 
 /** An elementwise node of numbers as the number that it is everywhere, or null. */
@@ -93,6 +97,12 @@ function wrapped(value: number, dtype: DType): number {
 /** A simpler node of the same value, or the node itself; `alone` says that nothing else uses the first operand. */
 function reduce(node: Node, alone: boolean): Node {
   const [x, y] = node.inputs;
+  // Halves move as they are, and are widened where they are used.
+  if (x && isWidened(x) && (isView(node) || node.op === "gather")) {
+    const moved = { ...node, inputs: node.inputs.with(0, narrowed(x)) };
+    const half = { ...moved, dtype: moved.inputs[0]!.dtype };
+    return bind("cast", [half], { dtype: x.dtype });
+  }
   const a = x && valueOf(x), b = y && valueOf(y);
   switch (node.op) {
     case "alias":

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { isHalf } from "../half.ts";
 import type { Node, Params } from "../node.ts";
 import { type Shape, sizeOf, stridesOf } from "../shape.ts";
 import type { View } from "./kernel.ts";
@@ -103,6 +104,16 @@ const rules: ViewRules = {
 /** Whether a node is a view of its operand. */
 export function isView(node: Node): boolean {
   return node.op in rules;
+}
+
+/** Whether a node is a half as f32. */
+export function isWidened({ op, dtype, inputs }: Node): boolean {
+  return op === "cast" && dtype === "f32" && isHalf(inputs[0]!.dtype);
+}
+
+/** The half behind a node that is one as f32, for those that widen what they read; else the node. */
+export function narrowed(node: Node): Node {
+  return isWidened(node) ? node.inputs[0]! : node;
 }
 
 /** The view of a movement node over its result, given one over its operand; null where it is none. */

@@ -9,6 +9,7 @@
 // Types alone: nothing of it is loaded.
 import type * as module from "fast-check";
 import type { DType, Shape } from "../mod.ts";
+import { isHalf } from "../half.ts";
 import { sizeOf } from "../shape.ts";
 import { HostTensor, type HostTree } from "./host_tensor.ts";
 
@@ -130,7 +131,7 @@ export function arbitraries(fc: FastCheck): {
         `Cannot draw elements from ${min} to ${max}: min must not be above max`,
       );
     }
-    if (dtype !== "f32") return fc.integer({ min, max });
+    if (dtype !== "f32" && !isHalf(dtype)) return fc.integer({ min, max });
     if (min === max) return fc.constant(min);
     // Multiples of a power of two, which print short and have room for differences between them.
     const step = 2 ** Math.floor(Math.log2((max - min) / 256));

@@ -131,12 +131,12 @@ interface Part {
 
 function operand(
   name: string,
-  { buffer, view }: Matrix,
+  matrix: Matrix,
   shader: Shader,
   batch: readonly string[],
   { outer, inner, positions, extent, mayExceed }: Part,
 ): Operand {
-  const array = shader.buffer(buffer);
+  const { buffer, view } = matrix;
   const outside = view.strides.slice(0, batch.length);
   const step = view.strides[inner]!;
   const vector = shader.vectors.has(buffer);
@@ -160,7 +160,10 @@ function operand(
   };
   const read = (o: number, k: string, u: number): string => {
     const strides = [1, 4 * step / unit, u * step / unit];
-    return `${array}[${affine(0, strides, [`${name}${o}`, k, "1u"])}]`;
+    return shader.operand(
+      matrix,
+      affine(0, strides, [`${name}${o}`, k, "1u"]),
+    );
   };
   const element = (o: number, u: number): string => {
     if (!vector) return `${name}${o}_${u}`;
@@ -170,7 +173,9 @@ function operand(
   };
   const load = (k: string, count: number): string[] =>
     vector && !alongOuter
-      ? every((o) => `let ${name}${o}_v = ${array}[${name}${o} + ${k}];`)
+      ? every((o) =>
+        `let ${name}${o}_v = ${shader.operand(matrix, `${name}${o} + ${k}`)};`
+      )
       : range(count).flatMap((u) =>
         every((o) => `let ${name}${o}_${u} = ${read(o, k, u)};`)
       );

@@ -76,12 +76,13 @@ function place(outer: number, innerFirst: boolean): string {
 /** An element of an operand, 0 outside. */
 function element(
   { kernel, m, n, batch, shader }: Product,
-  { buffer, view }: Matrix,
+  matrix: Matrix,
   k: string,
   innerAxis: number,
   at: string,
   outerAxis: number,
 ): string {
+  const { view } = matrix;
   const extent = outerAxis < innerAxis ? m : n;
   const address = affine(
     view.offset,
@@ -93,5 +94,5 @@ function element(
     [...batch, `(${k})`, `(${at})`],
   );
   const inside = `${k} < ${kernel.k}u && ${at} < ${extent}u`;
-  return `select(0.0, ${shader.buffer(buffer)}[${address}], ${inside})`;
+  return `select(0.0, ${shader.operand(matrix, address)}, ${inside})`;
 }

@@ -17,6 +17,7 @@ import type { RawConfig } from "../models/mod.ts";
 import { type Path, show } from "./files.ts";
 import { type GgufFile, openGguf } from "./gguf_file.ts";
 import { fail } from "./json.ts";
+import type { LoadDType } from "./safetensors_data.ts";
 import type { StoredTensor } from "./stream.ts";
 import type { Weights } from "./weights.ts";
 
@@ -122,8 +123,11 @@ const architectures: Readonly<Record<string, Architecture>> = {
 };
 
 /** Reads the header of a file, and says how its weights become a model's. */
-export async function loadGguf(path: Path): Promise<GgufModel> {
-  const found = await openGguf(path);
+export async function loadGguf(
+  path: Path,
+  floats?: LoadDType,
+): Promise<GgufModel> {
+  const found = await openGguf(path, floats);
   const file = show(path);
   const kind = String(found.metadata["general.architecture"]);
   const architecture = Object.hasOwn(architectures, kind)

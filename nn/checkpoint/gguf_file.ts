@@ -6,11 +6,16 @@
  * @module
  */
 
-import { FormatError, type Shape } from "../../core/mod.ts";
+import {
+  type Data,
+  type DType,
+  FormatError,
+  type Shape,
+} from "../../core/mod.ts";
 import { type Path, readExactly, show, withFile } from "./files.ts";
 import { fail, quote } from "./json.ts";
 import { importLibrary } from "./lazy.ts";
-import { decodeData } from "./safetensors_data.ts";
+import { decodeData, type LoadDType, loadedDType } from "./safetensors_data.ts";
 import type { Scratch, StoredTensor } from "./stream.ts";
 
 /** What a file holds. */
@@ -32,9 +37,10 @@ interface Layout {
     name: string,
     bytes: Uint8Array<ArrayBuffer>,
     file: string,
+    to: DType,
     at: number,
     scratch: Scratch,
-  ): Float32Array | Float64Array;
+  ): Data;
 }
 
 /** A type whose elements are those of a safetensors file too. */
@@ -42,8 +48,8 @@ function plain(dtype: "F32" | "F16" | "BF16", bytes: number): Layout {
   return {
     elements: 1,
     bytes,
-    decode: (name, bytes, file, at, scratch) =>
-      decodeData({ name, dtype }, bytes, file, at, scratch) as Float32Array,
+    decode: (name, bytes, file, to, at, scratch) =>
+      decodeData({ name, dtype }, bytes, file, to, at, scratch),
   };
 }
 
@@ -51,7 +57,7 @@ function plain(dtype: "F32" | "F16" | "BF16", bytes: number): Layout {
 const Q8_0: Layout = {
   elements: 32,
   bytes: 34,
-  decode: (_name, { buffer, byteOffset, length }, _file, _at, scratch) => {
+  decode: (_name, { buffer, byteOffset, length }, _file, _to, _at, scratch) => {
     const integers = new Int8Array(buffer, byteOffset, length);
     const halves = new Float16Array(buffer, byteOffset, length / 2);
     const out = scratch(length / 34 * 32);
@@ -74,7 +80,10 @@ const layouts: Readonly<Record<string, Layout>> = {
 };
 
 /** Reads the header of a file. Throws `FormatError` where it is malformed or a tensor is of another type. */
-export function openGguf(path: Path): Promise<GgufFile> {
+export function openGguf(
+  path: Path,
+  floats: LoadDType = "f32",
+): Promise<GgufFile> {
   const file = show(path);
   return withFile(path, async (handle, size) => {
     const library = await importLibrary("gguf");
@@ -97,6 +106,8 @@ export function openGguf(path: Path): Promise<GgufFile> {
       if (bytes === null) {
         fail(file, `${what} of type ${type} has shape [${shape.join(", ")}]`);
       }
+      const from = type === "F16" || type === "BF16" ? type : "F32";
+      const to = loadedDType(from, floats);
       const start = Number(header.tensorDataOffset + info.offset);
       if (start + bytes > size) {
         fail(file, `${what} ends at byte ${start + bytes} of ${size}`);
@@ -108,9 +119,9 @@ export function openGguf(path: Path): Promise<GgufFile> {
         bytes,
         unit: layout.bytes,
         shape,
-        dtype: "f32",
+        dtype: to,
         decode: (bytes, at, scratch) =>
-          layout.decode(name, bytes, file, at, scratch),
+          layout.decode(name, bytes, file, to, at, scratch),
       });
     }
     return { metadata: { ...header.metadata }, tensors };

@@ -36,7 +36,9 @@ export async function loadParams(
   for (const [name, one] of stored) {
     const path = paths.get(name);
     if (path === null) continue;
-    found.set(path ?? name, format(one));
+    const isHalf = one.dtype === "f16" || one.dtype === "bf16";
+    const type = { dtype: isHalf ? "f32" : one.dtype, shape: one.shape };
+    found.set(path ?? name, format(type));
     wanted.push({ ...one, name: path ?? name });
   }
   const { newHead } = options;

@@ -121,7 +121,7 @@ async function fromGguf(
         `not read; load the model without, and loadTokenizer from a folder`,
     );
   }
-  const { config, weights, arrange } = await loadGguf(path);
+  const { config, weights, arrange } = await loadGguf(path, options.dtype);
   const full = { ...config, ...options.config };
   const model = modelFromConfig(full);
   const params = arrange(await loadParams(weights, model, options));

@@ -9,8 +9,8 @@ import { type Path, readExactly, show, withFile } from "./files.ts";
 import {
   checkLoadDType,
   decodeData,
-  dtypeOf,
   type LoadDType,
+  loadedDType,
 } from "./safetensors_data.ts";
 import {
   type Entry,
@@ -52,7 +52,7 @@ export interface LoadOptions extends StreamOptions {
 /**
  * Reads a safetensors file: its tensors by name.
  *
- * F32, F16, BF16 and F64 become f32, I32 and I64 i32, U32 u32, BOOL and U8 bool. F32 keeps every bit. The host holds
+ * F32, F16, BF16 and F64 become f32, or what `dtype` says, I32 and I64 i32, U32 u32, BOOL and U8 bool. F32 keeps every bit. The host holds
  * about a megabyte of the file at a time. Throws `FormatError`, naming the file and the fault, where the file is
  * missing or malformed, or a number does not fit.
  *
@@ -143,9 +143,11 @@ export async function openSafetensors(
     bytes: entry.bytes,
     unit: fileDTypes[entry.dtype],
     shape: entry.shape,
-    dtype: dtypeOf[entry.dtype],
-    decode: (bytes, at, scratch) =>
-      decodeData(entry, bytes, show(path), at, scratch),
+    dtype: loadedDType(entry.dtype, dtype),
+    decode: (bytes, at, scratch) => {
+      const to = loadedDType(entry.dtype, dtype);
+      return decodeData(entry, bytes, show(path), to, at, scratch);
+    },
   }));
   return { stored, metadata: { ...metadata } };
 }
@@ -197,8 +199,6 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
 
 function makeTensor(entry: Entry, bytes: Uint8Array, file: string): Tensor {
   const { dtype, shape } = entry;
-  return tensor(decodeData(entry, bytes, file), {
-    dtype: dtypeOf[dtype],
-    shape,
-  });
+  const to = loadedDType(dtype, "f32");
+  return tensor(decodeData(entry, bytes, file, to), { dtype: to, shape });
 }

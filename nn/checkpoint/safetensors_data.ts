@@ -14,6 +14,7 @@ import {
   DTypeError,
   format,
   type Shape,
+  type Tensor,
 } from "../../core/mod.ts";
 import { fail, quote } from "./json.ts";
 import {
@@ -23,8 +24,8 @@ import {
 } from "./safetensors_header.ts";
 import type { Scratch } from "./stream.ts";
 
-/** What a tensor of each file dtype becomes, and what one of each dtype is saved as. */
-export const dtypeOf: Readonly<Record<FileDType, DType>> = {
+/** What a tensor of each file dtype becomes where floats become f32. */
+const dtypeOf: Readonly<Record<FileDType, DType>> = {
   I64: "i32",
   F64: "f32",
   F32: "f32",
@@ -36,20 +37,30 @@ export const dtypeOf: Readonly<Record<FileDType, DType>> = {
   BOOL: "bool",
 };
 
-/** What floats are loaded as. Halves in memory are none yet. */
-export type LoadDType = "f32";
+/** What floats are loaded as; "auto" leaves halves as they are, and makes f32 of the others. */
+export type LoadDType = "f32" | "f16" | "bf16" | "auto";
 
 /** Throws where floats cannot be loaded as that. */
 export function checkLoadDType(dtype: LoadDType): void {
-  if (dtype === "f32") return;
+  if (["f32", "f16", "bf16", "auto"].includes(dtype)) return;
   throw new DTypeError(
-    `Cannot load floats as ${dtype as string}: they become f32`,
+    `Cannot load floats as ${dtype as string}: there are f32, f16, bf16 and auto`,
   );
+}
+
+/** What a tensor of a file dtype becomes. */
+export function loadedDType(from: FileDType, floats: LoadDType): DType {
+  const dtype = dtypeOf[from];
+  if (dtype !== "f32") return dtype;
+  if (floats !== "auto") return floats;
+  return from === "F16" ? "f16" : from === "BF16" ? "bf16" : "f32";
 }
 
 /** What a tensor is saved as. */
 const fileDTypeOf: Readonly<Record<DType, FileDType>> = {
   f32: "F32",
+  f16: "F16",
+  bf16: "BF16",
   i32: "I32",
   u32: "U32",
   bool: "BOOL",
@@ -63,14 +74,16 @@ export function typeOf(
 }
 
 /**
- * The elements of some bytes of a tensor of a file, which begin `at` bytes after its start. f32 keeps every bit;
- * narrower floats are widened exactly, F64 is left as it is. Throws `FormatError` where an integer does not fit i32,
+ * The elements of some bytes of a tensor of a file, which begin `at` bytes after its start, for a tensor of dtype `to`:
+ * halves that stay what they are as bits, other floats as numbers. f32 keeps every bit; narrower floats are widened
+ * exactly, F64 is left as it is. Throws `FormatError` where an integer does not fit i32,
  * or a byte is neither 0 nor 1.
  */
 export function decodeData(
   { name, dtype }: Pick<Entry, "name" | "dtype">,
   bytes: Uint8Array,
   file: string,
+  to: DType,
   at = 0,
   scratch: Scratch = (length) => new Float32Array(length),
 ): Data {
@@ -88,12 +101,12 @@ export function decodeData(
       return new Int32Array(buffer, byteOffset, length);
     case "U32":
       return new Uint32Array(buffer, byteOffset, length);
-    case "BF16":
-      return widenBfloat16(
-        new Uint16Array(buffer, byteOffset, length),
-        scratch(length),
-      );
+    case "BF16": {
+      const halves = new Uint16Array(buffer, byteOffset, length);
+      return to === "bf16" ? halves : widenBfloat16(halves, scratch(length));
+    }
     case "F16": {
+      if (to === "f16") return new Uint16Array(buffer, byteOffset, length);
       const out = scratch(length);
       out.set(new Float16Array(buffer as ArrayBuffer, byteOffset, length));
       return out;
@@ -152,27 +165,34 @@ function narrow(
 /** What floats may be saved as. */
 export type SaveDType = "f32" | "f16" | "bf16";
 
-/** What a tensor of a dtype is saved as, where floats are saved in another; throws where that is none. */
-export function savedDType(
-  dtype: DType,
-  floats: SaveDType = "f32",
-): FileDType {
+/** What a tensor of a dtype is saved as, where floats may be saved in another; throws where that is none. */
+export function savedDType(dtype: DType, floats?: SaveDType): FileDType {
   const names = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
-  if (!Object.hasOwn(names, floats)) {
+  if (floats !== undefined && !Object.hasOwn(names, floats)) {
     throw new DTypeError(
       `Cannot save floats as ${floats as string}: there are f32, f16 and bf16`,
     );
   }
-  return dtype === "f32" ? names[floats] : fileDTypeOf[dtype];
+  return floats && Object.hasOwn(names, dtype)
+    ? names[floats]
+    : fileDTypeOf[dtype];
 }
 
-/** The bytes of a tensor's elements as they are saved. Halves are rounded to nearest, ties to even. */
+/** The elements of a tensor as it is saved: the bits of halves that stay what they are, else numbers. */
+export function readSaved(tensor: Tensor, dtype: FileDType): Promise<Data> {
+  const isKept = dtype === fileDTypeOf[tensor.dtype];
+  const isHalf = tensor.dtype === "f16" || tensor.dtype === "bf16";
+  return isKept && isHalf ? tensor.bits() : tensor.data();
+}
+
+/** The bytes of elements that `readSaved` gave. Numbers become halves by rounding to nearest, ties to even. */
 export function encodeData(data: Data, dtype: FileDType): Uint8Array {
   const { buffer, byteOffset, byteLength } = arrayOf(data, dtype);
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function arrayOf(data: Data, dtype: FileDType): ArrayBufferView {
+  if (data instanceof Uint16Array) return data;
   if (dtype === "F16") return new Float16Array(data);
   if (dtype === "BF16") return narrowToBfloat16(new Float32Array(data));
   // Only the reference backend's float64 mode gives wider elements.

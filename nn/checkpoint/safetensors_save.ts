@@ -11,7 +11,12 @@ import {
   TreeError,
 } from "../../core/mod.ts";
 import { type Path, replaceFiles, writeAll } from "./files.ts";
-import { encodeData, savedDType, type SaveDType } from "./safetensors_data.ts";
+import {
+  encodeData,
+  readSaved,
+  savedDType,
+  type SaveDType,
+} from "./safetensors_data.ts";
 import {
   compareEntries,
   encodeHeader,
@@ -28,7 +33,7 @@ const CHUNK = 2 ** 18;
 export interface SafetensorsOptions {
   /** Free text by name. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** What floats are saved as, halves rounded to nearest, ties to even; "f32". */
+  /** What floats are saved as, halves rounded to nearest, ties to even; what they are when absent. */
   readonly dtype?: SaveDType;
   /** Stops a save that is under way, which then leaves nothing behind. */
   readonly signal?: AbortSignal;
@@ -85,7 +90,7 @@ export async function writeSaved(
 ): Promise<void> {
   await writeAll(file, encodeHeader({ entries: saved, metadata }));
   for (const { leaf, dtype } of saved) {
-    const data = await leaf.data();
+    const data = await readSaved(leaf, dtype);
     for (let at = 0; at < data.length; at += CHUNK) {
       signal?.throwIfAborted();
       await writeAll(file, encodeData(data.subarray(at, at + CHUNK), dtype));
@@ -118,7 +123,7 @@ export async function encodeSafetensors(
   out.set(start);
   let at = start.length;
   for (const { leaf, dtype } of saved) {
-    const bytes = encodeData(await leaf.data(), dtype);
+    const bytes = encodeData(await readSaved(leaf, dtype), dtype);
     out.set(bytes, at);
     at += bytes.length;
   }

@@ -36,7 +36,7 @@ export interface SavePretrainedOptions {
   readonly config: RawConfig;
   /** A folder whose tokenizer is copied. */
   readonly tokenizerFiles?: Path;
-  /** What floats are saved as, halves rounded to nearest, ties to even; "f32". */
+  /** What floats are saved as, halves rounded to nearest, ties to even; what they are when absent. */
   readonly dtype?: SaveDType;
   /** Most bytes of tensors in a file; beyond them there are several, and an index. 5 GB. */
   readonly maxShardBytes?: number;

@@ -13,6 +13,8 @@ import { check } from "../support/runs.ts";
 
 const arrays = {
   f32: Float32Array,
+  f16: Uint16Array,
+  bf16: Uint16Array,
   i32: Int32Array,
   u32: Uint32Array,
   bool: Uint8Array,
@@ -23,7 +25,7 @@ eachBackend(
   () =>
     check(
       fc.asyncProperty(
-        fc.constantFrom<DType>("f32", "i32", "u32", "bool"),
+        fc.constantFrom<DType>("f32", "f16", "bf16", "i32", "u32", "bool"),
         fc.array(fc.nat(40), { maxLength: 6 }),
         async (dtype, sizes) => {
           const total = sizes.reduce((a, b) => a + b, 0);

@@ -144,14 +144,14 @@ throws("values and dtypes that no tensor has are named", DTypeError, [
     ] as const
   ),
   ...[
-    () => tensor([1], { dtype: "f16" as never }),
-    () => zeros([1], { dtype: "f16" as never }),
-    () => cotan.iota([1], { dtype: "f16" as never }),
-    () => f32(1).cast("f16" as never),
+    () => tensor([1], { dtype: "f64" as never }),
+    () => zeros([1], { dtype: "f64" as never }),
+    () => cotan.iota([1], { dtype: "f64" as never }),
+    () => f32(1).cast("f64" as never),
   ].map((call) =>
     [
       call,
-      "Cannot make a tensor of dtype f16: there are f32, i32, u32 and bool",
+      "Cannot make a tensor of dtype f64: there are f32, f16, bf16, i32, u32 and bool",
     ] as const
   ),
 ]);

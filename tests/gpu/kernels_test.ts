@@ -5,7 +5,14 @@ import { check } from "../support/runs.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { checkKernel } from "./run.ts";
 import { groups, passes } from "./pass_samples.ts";
-import { gathers, maps, products, reductions, scatters } from "./samples.ts";
+import {
+  gathers,
+  halves,
+  maps,
+  products,
+  reductions,
+  scatters,
+} from "./samples.ts";
 
 /** Rounding errors of sums grow with the root of the number of terms. */
 function tolerance(kernel: Kernel): number {
@@ -21,6 +28,7 @@ function tolerance(kernel: Kernel): number {
 for (const schedule of scheduleNames) {
   const kinds = {
     maps,
+    halves,
     gathers,
     reductions,
     passes,

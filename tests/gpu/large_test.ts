@@ -174,8 +174,16 @@ for (const schedule of scheduleNames) {
             kind: "matmul",
             shape: [m, n],
             k,
-            a: { buffer: 0, view: { offset: 0, strides: [k, 1] } },
-            b: { buffer: 1, view: { offset: 0, strides: [n, 1] } },
+            a: {
+              buffer: 0,
+              view: { offset: 0, strides: [k, 1] },
+              dtype: "f32",
+            },
+            b: {
+              buffer: 1,
+              view: { offset: 0, strides: [n, 1] },
+              dtype: "f32",
+            },
             outputs: [{
               buffer: 2,
               view: { offset: 0, strides: [n, 1] },
@@ -219,8 +227,8 @@ for (const schedule of scheduleNames) {
             kind: "matmul",
             shape: [m, n],
             k,
-            a: { buffer: 0, view: a },
-            b: { buffer: 1, view: b },
+            a: { buffer: 0, view: a, dtype: "f32" },
+            b: { buffer: 1, view: b, dtype: "f32" },
             outputs: [{ buffer: 2, view: matrix(m, n, false), expr: acc }],
           }, [x, y, new Float32Array(m * n)]);
           // Every element would take long; a prime step meets all rows and columns of tiles.

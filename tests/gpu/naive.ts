@@ -5,6 +5,7 @@
  */
 
 import type { Data, DType } from "../../core/dtype.ts";
+import { rounded } from "../../core/half.ts";
 import type {
   Expr,
   Kernel,
@@ -150,6 +151,9 @@ export function convert(value: number, from: DType, to: DType): number {
   switch (to) {
     case "f32":
       return Math.fround(value);
+    case "f16":
+    case "bf16":
+      return rounded(value, to);
     case "bool":
       return value === 0 ? 0 : 1;
     case "i32":

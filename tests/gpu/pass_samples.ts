@@ -174,8 +174,8 @@ const matmuls = fc.tuple(extent, extent, extent).map(([m, n, k]): Sample => [{
   kind: "matmul",
   shape: [m, n],
   k,
-  a: { buffer: 1, view: { offset: 0, strides: [k, 1] } },
-  b: { buffer: 2, view: { offset: 0, strides: [n, 1] } },
+  a: { buffer: 1, view: { offset: 0, strides: [k, 1] }, dtype: "f32" },
+  b: { buffer: 2, view: { offset: 0, strides: [n, 1] }, dtype: "f32" },
   outputs: [output(3, [m, n], accAt(0))],
 }, [wave(m * k), wave(k * n, 3), new Float32Array(m * n)]]);
 

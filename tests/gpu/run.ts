@@ -7,6 +7,7 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import type { Backend, Graph } from "../../core/backend.ts";
 import { type Data, type DType, dtypeOf } from "../../core/dtype.ts";
+import { narrow, widen } from "../../core/half.ts";
 import type {
   Expr,
   Kernel,
@@ -55,7 +56,7 @@ export async function runKernel(
   buffers: readonly Data[],
 ): Promise<Data[]> {
   const written = writtenBy(kernel);
-  const dtypes = buffers.map(dtypeOf);
+  const dtypes = buffers.map((data) => isBits(data) ? "bf16" : dtypeOf(data));
   const program = backend.compile(
     noGraph,
     buffers.map((_, i) => written.includes(i)),
@@ -72,7 +73,12 @@ export async function runKernel(
   return results;
 }
 
-/** Checks a kernel against plain loops. */
+/** Whether data are the bits of halves. */
+function isBits(data: Data): data is Uint16Array {
+  return data instanceof Uint16Array;
+}
+
+/** Checks a kernel against plain loops; the elements of a Uint16Array are bf16. */
 export async function checkKernel(
   backend: Backend,
   kernel: Kernel,
@@ -80,10 +86,14 @@ export async function checkKernel(
   tolerance = 1e-5,
 ): Promise<void> {
   const found = await runKernel(backend, kernel, buffers);
-  const expected = buffers.map((data) => data.slice());
+  const expected = buffers.map((data) =>
+    isBits(data) ? widen(data, "bf16") : data.slice()
+  );
   runNaively(kernel, expected);
   writtenBy(kernel).forEach((buffer, i) => {
-    assertClose(found[i]!, expected[buffer]!, tolerance);
+    const data = expected[buffer]!;
+    const wanted = isBits(buffers[buffer]!) ? narrow(data, "bf16") : data;
+    assertClose(found[i]!, wanted, tolerance);
   });
 }
 

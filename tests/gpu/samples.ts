@@ -7,6 +7,7 @@
 import fc from "fast-check";
 import type { Data } from "../../core/dtype.ts";
 import type { Expr, Kernel, View } from "../../core/plan/kernel.ts";
+import { narrow } from "../../core/half.ts";
 import { type Shape, sizeOf, stridesOf } from "../../core/shape.ts";
 import { acc, call, fill, load, reduction, wave } from "./run.ts";
 
@@ -117,6 +118,39 @@ export const reductions: fc.Arbitrary<Sample> = fc.tuple(shape, shape).filter((
   ],
 ]);
 
+/** Maps from and to halves, in whatever order they lie. */
+export const halves: fc.Arbitrary<Sample> = shape.chain((shape) =>
+  fc.tuple(fc.constant(shape), layoutOf(shape), layoutOf(shape), fc.nat(3))
+).map(([shape, a, b, row]): Sample => {
+  const cast = (arg: Expr, dtype: "f32" | "bf16"): Expr => {
+    return { kind: "cast", arg, dtype };
+  };
+  const x: Expr = { kind: "load", buffer: 0, view: a.view, dtype: "bf16" };
+  const y: Expr = { kind: "load", buffer: 1, view: b.view, dtype: "f32" };
+  // Reversed, each invocation stores halves of words that others share.
+  const backwards = stridesOf(shape).map((s) => -s);
+  const last = Math.max(0, sizeOf(shape) - 1) + row;
+  return [{
+    kind: "map",
+    shape,
+    outputs: [
+      output(2, shape, call("add", [cast(x, "f32"), y])),
+      output(3, shape, cast(y, "bf16")),
+      {
+        buffer: 4,
+        view: { offset: last, strides: backwards },
+        expr: x,
+      },
+    ],
+  }, [
+    narrow(wave(a.length), "bf16"),
+    wave(b.length, 2),
+    new Float32Array(sizeOf(shape)),
+    new Uint16Array(sizeOf(shape)),
+    new Uint16Array(sizeOf(shape) + 3).fill(0xa5a5),
+  ]];
+});
+
 /** Matrices of a batch side by side, as attention stores its heads. */
 function sideBySide(shape: Shape): View {
   const [m, n] = shape.slice(-2) as [number, number];
@@ -137,13 +171,14 @@ export const products: fc.Arbitrary<Sample> = fc.tuple(
     layoutOf([...batch, m, k]),
     layoutOf([...batch, k, n]),
     layoutOf([...batch, m, n]),
+    fc.nat(3),
   )
-).map(([shape, k, a, b, bias]): Sample => [{
+).map(([shape, k, a, b, bias, halves]): Sample => [{
   kind: "matmul",
   shape,
   k,
-  a: { buffer: 0, view: a.view },
-  b: { buffer: 1, view: b.view },
+  a: { buffer: 0, view: a.view, dtype: halves & 1 ? "bf16" : "f32" },
+  b: { buffer: 1, view: b.view, dtype: halves & 2 ? "bf16" : "f32" },
   outputs: [
     output(
       3,
@@ -156,8 +191,8 @@ export const products: fc.Arbitrary<Sample> = fc.tuple(
     { buffer: 4, view: sideBySide(shape), expr: call("neg", [acc]) },
   ],
 }, [
-  wave(a.length),
-  wave(b.length, 3),
+  halves & 1 ? narrow(wave(a.length), "bf16") : wave(a.length),
+  halves & 2 ? narrow(wave(b.length, 3), "bf16") : wave(b.length, 3),
   wave(bias.length, 7),
   new Float32Array(sizeOf(shape)),
   new Float32Array(sizeOf(shape)),

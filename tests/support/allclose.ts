@@ -16,6 +16,8 @@ export interface Tolerance {
 /** What each dtype is known to on a backend that computes f32 in float32. */
 export const tolerances: { readonly [D in DType]: Tolerance } = {
   f32: { rtol: 1e-5, atol: 1e-6 },
+  f16: { rtol: 0, atol: 0 },
+  bf16: { rtol: 0, atol: 0 },
   i32: { rtol: 0, atol: 0 },
   u32: { rtol: 0, atol: 0 },
   bool: { rtol: 0, atol: 0 },

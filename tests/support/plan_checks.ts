@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, fail } from "@std/assert";
-import type { Limits } from "../../core/backend.ts";
+import { bytesPerElement, type Limits } from "../../core/backend.ts";
 import type {
   Expr,
   Kernel,
@@ -179,7 +179,7 @@ interface Life {
 
 /** Whether a step stores as many elements as a slot holds. */
 function fills(
-  { kernel, buffers }: Step,
+  { kernel, buffers, dtypes }: Step,
   slot: Slot,
   { alignment }: Pick<Limits, "alignment">,
 ): boolean {
@@ -189,7 +189,8 @@ function fills(
     const isRow = part.outputs.some(({ buffer }) => buffer === number);
     if (!isRow && !numbersWritten(part).includes(number)) return false;
     const over = part.kind === "reduce" && !isRow ? part.over : [];
-    const bytes = 4 * sizeOf([...part.shape, ...over]);
+    const bytes = bytesPerElement(dtypes[number]!) *
+      sizeOf([...part.shape, ...over]);
     return Math.ceil(bytes / alignment) * alignment >= slot.bytes;
   });
 }

@@ -14,6 +14,7 @@ import type {
   Plan,
   View,
 } from "../../core/plan/kernel.ts";
+import { isHalf, narrow, rounded, widen } from "../../core/half.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
 import type { Data, DType, Shape } from "cotan";
 import { convert, scalars, wrap } from "./scalars.ts";
@@ -47,9 +48,9 @@ export function createPlanBackend(
     precision: "f64",
     limits,
     create: ({ shape }) => store(new Float64Array(sizeOf(shape))),
-    write: (storage, _dtype, offset, data) =>
-      (storage as HostStorage).words!.set(data, offset),
-    upload: (data) => store(Float64Array.from(data)),
+    write: (storage, dtype, offset, data) =>
+      (storage as HostStorage).words!.set(toWords(data, dtype), offset),
+    upload: (data, dtype) => store(Float64Array.from(toWords(data, dtype))),
     download: (storage, dtype) =>
       Promise.resolve(fromWords((storage as HostStorage).words!, dtype)),
     free,
@@ -72,10 +73,17 @@ export function createPlanBackend(
   };
 }
 
+function toWords(data: Data, dtype: DType): Data {
+  return isHalf(dtype) ? widen(data, dtype) : data;
+}
+
 function fromWords(words: Words, dtype: DType): Data {
   switch (dtype) {
     case "f32":
       return words.slice();
+    case "f16":
+    case "bf16":
+      return narrow(words, dtype);
     case "i32":
       return Int32Array.from(words);
     case "u32":
@@ -91,14 +99,15 @@ function runPlan(plan: Plan, inputs: readonly Words[]): Words[] {
   const fresh = plan.outputs.map((o) =>
     new Float64Array(o.kind === "new" ? o.size : 0).fill(NaN)
   );
+  // Halves take two bytes.
   const pages = plan.pages.map((bytes) =>
-    new Float64Array(bytes / 4).fill(NaN)
+    new Float64Array(bytes / 2).fill(NaN)
   );
   const at = (place: Place): Words => {
     if (place.kind === "input") return inputs[place.index]!;
     if (place.kind === "output") return fresh[place.index]!;
     const { page, offset, bytes } = place;
-    return pages[page]!.subarray(offset / 4, (offset + bytes) / 4);
+    return pages[page]!.subarray(offset / 2, (offset + bytes) / 2);
   };
   const run = (step: number): void => {
     const { kernel, buffers } = plan.steps[step]!;
@@ -242,7 +251,7 @@ function evaluate(
         );
       }
       case "const":
-        return e.value;
+        return isHalf(e.dtype) ? rounded(e.value, e.dtype) : e.value;
       case "index":
         return offset(e.view, point);
       case "acc":

@@ -40,7 +40,16 @@ export interface Sample<P = unknown> {
 /** Samples of any primitive without parameters. */
 type Plain = fc.Arbitrary<Sample<None>>;
 
-const dtypes = fc.constantFrom<DType>("f32", "i32", "u32", "bool");
+const dtypes = fc.constantFrom<DType>(
+  "f32",
+  "f16",
+  "bf16",
+  "i32",
+  "u32",
+  "bool",
+);
+/** Those that are computed with. */
+const wide = fc.constantFrom<DType>("f32", "i32", "u32", "bool");
 const numbers = fc.constantFrom<DType>("f32", "i32", "u32");
 const float = fc.constant<DType>("f32");
 const signed = fc.constantFrom<DType>("f32", "i32");
@@ -108,21 +117,23 @@ const perAxis = fc.array(
 );
 
 /** An operand, an index along an axis, and what the index's shape is. */
-const indexed = fc.tuple(shapes(1, 3), fc.nat(), sizes, numbers, seeds)
-  .map(([other, at, count, dtype, seed]) => {
-    const axis = at % other.length;
-    const size = Math.max(1, other[axis]!);
-    const withAxis = (d: number): Shape =>
-      other.map((s, i) => i === axis ? d : s);
-    // A few indices are outside: they are taken as the nearest inside.
-    const index = fill(
-      withAxis(count),
-      "i32",
-      seed,
-      (u) => Math.floor(u * (size + 2)) - 1,
-    );
-    return { axis, dtype, seed, index, shape: withAxis(size), count };
-  });
+function indexed(dtypes: fc.Arbitrary<DType>) {
+  return fc.tuple(shapes(1, 3), fc.nat(), sizes, dtypes, seeds)
+    .map(([other, at, count, dtype, seed]) => {
+      const axis = at % other.length;
+      const size = Math.max(1, other[axis]!);
+      const withAxis = (d: number): Shape =>
+        other.map((s, i) => i === axis ? d : s);
+      // A few indices are outside: they are taken as the nearest inside.
+      const index = fill(
+        withAxis(count),
+        "i32",
+        seed,
+        (u) => Math.floor(u * (size + 2)) - 1,
+      );
+      return { axis, dtype, seed, index, shape: withAxis(size), count };
+    });
+}
 
 /** Samples of each primitive. */
 export const samples: {
@@ -175,11 +186,11 @@ export const samples: {
   pow: elementwise(float, between(0.2, 3), between(-2, 3)),
   maximum: pairs(numbers, false),
   minimum: pairs(numbers, false),
-  eq: compared(pairs(dtypes, true)),
-  lt: compared(pairs(dtypes, true)),
+  eq: compared(pairs(wide, true)),
+  lt: compared(pairs(wide, true)),
   and: elementwise(bool, elements.f32, elements.f32),
   or: elementwise(bool, elements.f32, elements.f32),
-  select: elementwise(dtypes, elements.f32, elements.f32).chain((sample) =>
+  select: elementwise(wide, elements.f32, elements.f32).chain((sample) =>
     seeds.map((seed) => ({
       ...sample,
       inputs: [fill(sample.type.shape, "bool", seed), ...sample.inputs],
@@ -253,7 +264,7 @@ export const samples: {
       type: { shape: size, dtype },
     };
   }),
-  pad: fc.tuple(perAxis, numbers, fc.boolean(), seeds).map((
+  pad: fc.tuple(perAxis, dtypes, fc.boolean(), seeds).map((
     [axes, dtype, isZero, seed],
   ) => ({
     inputs: [fill(axes.map((a) => a.size), dtype, seed)],
@@ -261,7 +272,7 @@ export const samples: {
       low: axes.map((a) => a.low),
       high: axes.map((a) => a.high),
       interior: axes.map((a) => a.step - 1),
-      value: isZero ? 0 : 2,
+      value: isZero ? 0 : dtype === "bool" ? 1 : 2,
     },
     type: {
       // Each element brings its gap but the last.
@@ -294,12 +305,14 @@ export const samples: {
       };
     }),
 
-  gather: indexed.map(({ axis, dtype, seed, index, shape }) => ({
+  gather: indexed(dtypes).map(({ axis, dtype, seed, index, shape }) => ({
     inputs: [fill(shape, dtype, seed), index],
     params: { axis },
     type: { shape: index.shape, dtype },
   })),
-  scatterAdd: indexed.map(({ axis, dtype, seed, index, shape, count }) => ({
+  scatterAdd: indexed(numbers).map((
+    { axis, dtype, seed, index, shape, count },
+  ) => ({
     inputs: [
       fill(shape, dtype, seed),
       index,

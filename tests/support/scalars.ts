@@ -5,6 +5,7 @@
  */
 
 import type { DType } from "cotan";
+import { isHalf, rounded } from "../../core/half.ts";
 import { erf } from "../../core/scalars.ts";
 import type { ScalarOp } from "../../core/plan/kernel.ts";
 import { threefry2x32 } from "../../core/threefry.ts";
@@ -18,7 +19,8 @@ export function wrap(value: number, dtype: DType): number {
 export function convert(value: number, dtype: DType, from: DType): number {
   if (dtype === "f32") return value;
   if (dtype === "bool") return value === 0 ? 0 : 1;
-  if (from !== "f32") return wrap(value, dtype);
+  if (isHalf(dtype)) return rounded(value, dtype);
+  if (from !== "f32" && !isHalf(from)) return wrap(value, dtype);
   const [low, high] = dtype === "i32"
     ? [-(2 ** 31), 2 ** 31 - 1]
     : [0, 2 ** 32 - 1];

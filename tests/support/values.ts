@@ -6,6 +6,7 @@
 
 import fc from "fast-check";
 import type { DType, Shape } from "cotan";
+import { isHalf, rounded } from "../../core/half.ts";
 import { threefry2x32 } from "../../core/threefry.ts";
 
 /** A tensor on the host. */
@@ -48,7 +49,11 @@ export function fill(
   seed: number,
   element: Element = elements[dtype],
 ): Value {
-  const round = dtype === "f32" ? Math.fround : (x: number) => x;
+  const round = dtype === "f32"
+    ? Math.fround
+    : isHalf(dtype)
+    ? (x: number) => rounded(x, dtype)
+    : (x: number) => x;
   const data = Array.from(
     { length: sizeOf(shape) },
     (_, i) =>
@@ -86,6 +91,8 @@ function oftenOneOf(
 /** Elements of each dtype: small ones, and for integers the ends of the range. */
 export const elements: { readonly [D in DType]: Element } = {
   f32: between(-3, 3),
+  f16: between(-3, 3),
+  bf16: between(-3, 3),
   i32: oftenOneOf(
     0.2,
     [-(2 ** 31), 2 ** 31 - 1, 0],

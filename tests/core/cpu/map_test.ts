@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { DType } from "../../../core/dtype.ts";
+import { isHalf, rounded } from "../../../core/half.ts";
 import type { Expr } from "../../../core/plan/kernel.ts";
 import { sizeOf, stridesOf } from "../../../core/shape.ts";
 import {
@@ -37,6 +38,8 @@ function values(count: number, dtype: DType, seed: number): Buffer {
   const data = noise(count, seed).map((x) =>
     dtype === "f32"
       ? x * 4
+      : isHalf(dtype)
+      ? rounded(x * 4, dtype)
       : dtype === "bool"
       ? Number(x > 0)
       : dtype === "u32"
@@ -45,6 +48,14 @@ function values(count: number, dtype: DType, seed: number): Buffer {
   );
   return { dtype, data };
 }
+
+/** Expressions of two halves. */
+const halves: ((a: Expr, b: Expr) => Expr)[] = [
+  (a) => a,
+  (a) => cast(a, a.dtype === "f16" ? "bf16" : "f16"),
+  (a, b) => cast(call("mul", [cast(a, "f32"), cast(b, "f32")]), a.dtype),
+  (a, b) => call("add", [cast(a, "f32"), cast(b, "f32")]),
+];
 
 /** Expressions of two loads, by the dtype of the loads. */
 const expressions: Record<DType, ((a: Expr, b: Expr) => Expr)[]> = {
@@ -66,6 +77,8 @@ const expressions: Record<DType, ((a: Expr, b: Expr) => Expr)[]> = {
         "i32",
       ),
   ],
+  f16: halves,
+  bf16: halves,
   i32: [
     (a, b) => call("div", [a, b]),
     (a, b) =>
@@ -92,7 +105,7 @@ function cast(arg: Expr, dtype: DType): Expr {
 }
 
 for (const [name, backend] of Object.entries(backends)) {
-  for (const dtype of ["f32", "i32", "u32", "bool"] as const) {
+  for (const dtype of ["f32", "f16", "bf16", "i32", "u32", "bool"] as const) {
     Deno.test(`maps of ${dtype} through any views equal loops, ${name}`, async () => {
       const property = fc.asyncProperty(
         shapes,

@@ -73,8 +73,8 @@ for (const [name, backend] of Object.entries(backends)) {
           kind: "matmul",
           shape,
           k,
-          a: { buffer: 0, view: a.view },
-          b: { buffer: 1, view: b.view },
+          a: { buffer: 0, view: a.view, dtype: "f32" },
+          b: { buffer: 1, view: b.view, dtype: "f32" },
           outputs,
         };
         await check(backend, kernel, [
@@ -109,8 +109,8 @@ for (const [name, backend] of Object.entries(backends)) {
           kind: "matmul",
           shape: [m, n],
           k,
-          a: { buffer: 0, view: a.view },
-          b: { buffer: 1, view: b.view },
+          a: { buffer: 0, view: a.view, dtype: "f32" },
+          b: { buffer: 1, view: b.view, dtype: "f32" },
           outputs: [{
             buffer: 2,
             view: whole([m, n]),
@@ -139,8 +139,8 @@ for (const [name, backend] of Object.entries(backends)) {
             kind: "matmul",
             shape,
             k,
-            a: { buffer: 0, view: whole([batch, m, k]) },
-            b: { buffer: 1, view: whole([batch, k, n]) },
+            a: { buffer: 0, view: whole([batch, m, k]), dtype: "f32" },
+            b: { buffer: 1, view: whole([batch, k, n]), dtype: "f32" },
             outputs: [
               { buffer: 2, view: first, expr: exprs[0]! },
               { buffer: 3, view: second, expr: exprs[1]! },
@@ -163,8 +163,8 @@ for (const [name, backend] of Object.entries(backends)) {
       kind: "matmul",
       shape: [m, n],
       k,
-      a: { buffer: 0, view: whole([m, k]) },
-      b: { buffer: 1, view: whole([k, n]) },
+      a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
+      b: { buffer: 1, view: whole([k, n]), dtype: "f32" },
       outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
     }, data.map((data) => ({ dtype: "f32", data })));
     const errors = points([m, n]).map(([i, j]) => {
@@ -195,8 +195,8 @@ for (const [name, backend] of Object.entries(backends)) {
       kind: "matmul",
       shape,
       k: size,
-      a: { buffer: 0, view: head(0) },
-      b: { buffer: 0, view: head(1, true) },
+      a: { buffer: 0, view: head(0), dtype: "f32" },
+      b: { buffer: 0, view: head(1, true), dtype: "f32" },
       outputs: [{ buffer: 1, view: whole(shape), expr: acc() }],
     }, [batch * time * row, batch * heads * time * time]);
   });

@@ -8,6 +8,7 @@ import { assert } from "@std/assert";
 import type { Backend } from "../../../core/backend.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import type { Data, DType } from "../../../core/dtype.ts";
+import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
 import type {
   Expr,
   Kernel,
@@ -64,7 +65,7 @@ export async function runKernel(
   );
   for (const storage of outputs) backend.free(storage);
   program.dispose();
-  return results.map((data) => Array.from(data));
+  return results.map((data, i) => toNumbers(data, buffers[i]!.dtype));
 }
 
 /** Runs one kernel by naive loops in float64; gives all buffers after it. */
@@ -73,11 +74,14 @@ export function simulate(
   buffers: readonly Buffer[],
 ): number[][] {
   const memory = buffers.map(({ dtype, data }) =>
-    Array.from(toData(data, dtype))
+    toNumbers(toData(data, dtype), dtype)
   );
   const parts = kernel.kind === "group" ? kernel.parts : [kernel];
   for (const part of parts) simulateIn(memory, part);
-  return memory.map((data, i) => Array.from(toData(data, buffers[i]!.dtype)));
+  return memory.map((data, i) => {
+    const { dtype } = buffers[i]!;
+    return toNumbers(toData(data, dtype), dtype);
+  });
 }
 
 function simulateIn(memory: number[][], kernel: SimpleKernel): void {
@@ -306,6 +310,9 @@ function convert(x: number, dtype: DType, wraps = false): number {
   switch (dtype) {
     case "f32":
       return wraps ? x : Math.fround(x);
+    case "f16":
+    case "bf16":
+      return rounded(x, dtype);
     case "bool":
       return x !== 0 ? 1 : 0;
     case "i32":
@@ -317,8 +324,15 @@ function convert(x: number, dtype: DType, wraps = false): number {
   }
 }
 
+function toNumbers(data: Data, dtype: DType): number[] {
+  return Array.from(isHalf(dtype) ? widen(data, dtype) : data);
+}
+
 function toData(values: readonly number[], dtype: DType): Data {
   switch (dtype) {
+    case "f16":
+    case "bf16":
+      return narrow(values, dtype);
     case "f32":
       return Float32Array.from(values);
     case "i32":

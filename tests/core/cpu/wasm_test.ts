@@ -119,8 +119,8 @@ for (const [name, backend] of Object.entries(backends)) {
       kind: "matmul",
       shape: [3, 3],
       k: 4,
-      a: { buffer: 3, view },
-      b: { buffer: 3, view: { offset: 0, strides: [1, 4] } },
+      a: { buffer: 3, view, dtype: "f32" },
+      b: { buffer: 3, view: { offset: 0, strides: [1, 4] }, dtype: "f32" },
       outputs: [{ buffer: 7, view: whole([3, 3]), expr: acc() }],
     };
     const kernel: Kernel = {

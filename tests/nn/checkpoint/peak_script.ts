@@ -8,7 +8,11 @@
 import { init, ones, tree } from "../../../core/mod.ts";
 import { fromPretrained } from "../../../nn/checkpoint/mod.ts";
 
-const [folder, backend] = Deno.args as [string, "wasm" | "webgpu"];
+const [folder, backend, dtype] = Deno.args as [
+  string,
+  "wasm" | "webgpu",
+  "f32" | "bf16",
+];
 await init({ backend });
 const warm = ones([16]);
 await warm.data();
@@ -26,7 +30,7 @@ try {
   console.error(error);
 }
 const start = performance.now();
-const { params } = await fromPretrained(folder);
+const { params } = await fromPretrained(folder, { dtype });
 const leaf = tree.leaves(params).at(-1)!.leaf;
 await leaf.data();
 const seconds = (performance.now() - start) / 1000;
@@ -34,6 +38,6 @@ console.log(JSON.stringify({
   seconds,
   before,
   peak: status("VmHWM") - before,
-  weights: 4 * tree.count(params),
+  weights: (dtype === "f32" ? 4 : 2) * tree.count(params),
 }));
 Deno.exit(0);

@@ -10,11 +10,11 @@ interface Cost {
   readonly weights: number;
 }
 
-async function measure(folder: string, backend: string): Promise<Cost> {
+async function measure(folder: string, ...options: string[]): Promise<Cost> {
   const script = fromFileUrl(new URL("peak_script.ts", import.meta.url));
   const { stdout, stderr, success } = await new Deno.Command(
     Deno.execPath(),
-    { args: ["run", "--allow-all", "--quiet", script, folder, backend] },
+    { args: ["run", "--allow-all", "--quiet", script, folder, ...options] },
   ).output();
   assert(success, new TextDecoder().decode(stderr));
   return JSON.parse(new TextDecoder().decode(stdout));
@@ -29,11 +29,17 @@ for (const backend of ["wasm", "webgpu"]) {
     fn: () =>
       inFolder(async (folder) => {
         await writeSynthetic(folder, SMALL, 3);
-        const { seconds, peak, weights } = await measure(folder, backend);
-        const ratio = peak / weights;
-        assert(ratio <= 1.15, `the peak is ${ratio} times the weights`);
-        // Half a second on a quiet machine; this is the bound with all else that tests do.
-        assert(seconds < 10, `it took ${seconds} s`);
+        for (const dtype of ["f32", "bf16"]) {
+          const { seconds, peak, weights } = await measure(
+            folder,
+            backend,
+            dtype,
+          );
+          const ratio = peak / weights;
+          assert(ratio <= 1.15, `the peak is ${ratio} times the ${dtype}`);
+          // Half a second on a quiet machine; this is the bound with all else that tests do.
+          assert(seconds < 10, `it took ${seconds} s`);
+        }
       }),
   });
 }

@@ -20,6 +20,7 @@ import {
 import {
   fromPretrained,
   inspectSafetensors,
+  type LoadDType,
   loadSafetensors,
   type Progress,
   readSafetensors,
@@ -206,15 +207,46 @@ Deno.test("what is missing from a folder is named, with what is expected", async
   });
 });
 
-Deno.test("floats become f32 and nothing else yet", async () => {
+Deno.test("floats become what is asked for, and halves that stay what they are keep their bits", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/x.safetensors`;
+    const halves = tensor(Uint16Array.of(0x3f80, 0xffc1, 1), { dtype: "bf16" });
+    await saveSafetensors(path, { halves, floats: tensor([1.5, -2]) });
+    const load = async (dtype: LoadDType): Promise<unknown[]> => {
+      const { halves, floats } = await loadSafetensors(path, { dtype });
+      return [String(halves), String(floats), await halves!.data()];
+    };
+    const wide = await halves.data();
+    const tiny = Float32Array.of(1, NaN, 0);
+    assertEquals(await load("f32"), ["f32[3]", "f32[2]", wide]);
+    assertEquals(await load("bf16"), ["bf16[3]", "bf16[2]", wide]);
+    assertEquals(await load("f16"), ["f16[3]", "f16[2]", tiny]);
+    assertEquals(await load("auto"), ["bf16[3]", "f32[2]", wide]);
+    const { halves: kept } = await loadSafetensors(path, { dtype: "auto" });
+    assertEquals(await kept!.bits(), await halves.bits());
+    await assertRejects(
+      () => loadSafetensors(path, { dtype: "f8" as "f16" }),
+      DTypeError,
+      "Cannot load floats as f8: there are f32, f16, bf16 and auto",
+    );
+  });
+});
+
+Deno.test("a model is loaded in halves, and saved as it is", async () => {
   await inFolder(async (folder) => {
     await writeModel(folder, weights());
-    for (const load of [fromPretrained, loadSafetensors]) {
-      await assertRejects(
-        () => load(folder, { dtype: "bf16" as "f32" }),
-        DTypeError,
-        "Cannot load floats as bf16: they become f32",
-      );
+    const loaded = await fromPretrained(folder, { dtype: "bf16" });
+    for (const { leaf } of tree.leaves(loaded.params)) {
+      assertEquals(leaf.dtype, "bf16");
+    }
+    await savePretrained(`${folder}/half`, { params: loaded.params, config });
+    const path = `${folder}/half/model.safetensors`;
+    const infos = await inspectSafetensors(path);
+    assert(Object.values(infos).every(({ dtype }) => dtype === "BF16"));
+    const again = await fromPretrained(`${folder}/half`, { dtype: "auto" });
+    const found = tree.leaves(again.params);
+    for (const [i, { leaf }] of tree.leaves(loaded.params).entries()) {
+      assertEquals(await found[i]!.leaf.bits(), await leaf.bits());
     }
   });
 });

@@ -1,7 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import {
-  type DType,
   DTypeError,
   init,
   memory,
@@ -34,7 +33,7 @@ const anyTensor = fc.record({
   name: fc.string({ unit: "grapheme", minLength: 1, maxLength: 12 }).filter(
     (name) => !["__proto__", "__metadata__"].includes(name),
   ),
-  dtype: fc.constantFrom<DType>("f32", "i32", "u32", "bool"),
+  dtype: fc.constantFrom("f32", "i32", "u32", "bool"),
   shape: fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 4 }),
   // NaNs with payloads, infinities, denormals and zeros of either sign are as likely as all others together.
   words: fc.array(
@@ -54,7 +53,11 @@ const anyTensor = fc.record({
 });
 
 function make(
-  { dtype, shape, words }: { dtype: DType; shape: number[]; words: number[] },
+  { dtype, shape, words }: {
+    dtype: "f32" | "i32" | "u32" | "bool";
+    shape: number[];
+    words: number[];
+  },
 ) {
   const size = shape.reduce((a, b) => a * b, 1);
   const bits = Uint32Array.from(words.slice(0, size));
@@ -96,6 +99,19 @@ for (const backend of ["wasm", "reference"] as const) {
         dispose([record, again.tensors]);
       },
     ));
+  });
+}
+
+for (const backend of ["wasm", "reference"] as const) {
+  Deno.test(`halves are saved on ${backend} with the bytes that they have`, async () => {
+    await init({ backend });
+    const bits = Uint16Array.of(0x3c00, 0x7e01, 0xffff, 1, 0x8000);
+    for (const [dtype, saved] of [["f16", "F16"], ["bf16", "BF16"]] as const) {
+      using a = tensor(bits, { dtype });
+      const bytes = await encodeSafetensors({ a });
+      assertStringIncludes(new TextDecoder().decode(bytes), `"${saved}"`);
+      assertEquals(bytes.slice(-10), new Uint8Array(bits.buffer));
+    }
   });
 }
 
