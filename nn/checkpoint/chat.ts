@@ -33,26 +33,27 @@ export type ChatOptions = {
   readonly [variable: string]: unknown;
 };
 
-/** Renders messages. */
-export type ChatRenderer = (
+/** The text of a chat. Throws `FormatError` where there is no template, or where the template refuses the chat. */
+export type ChatTemplate = (
   messages: readonly ChatMessage[],
   options?: ChatOptions,
-) => Promise<string>;
+) => string;
 
 const TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
-/** What renders chats by the `chat_template` of a tokenizer_config.json: a text, or several with names. */
-export function chatRenderer(
+/** Loads what renders chats by the `chat_template` of a tokenizer_config.json: a text, or several with names. */
+export async function loadChatTemplate(
   config: Readonly<Record<string, unknown>>,
   textOf: (token: unknown) => string | null,
-): ChatRenderer {
+): Promise<ChatTemplate> {
+  const { Template } = await importLibrary("jinja");
   const templates = templatesOf(config.chat_template);
   const tokens = TOKENS.flatMap((key) => {
     const text = textOf(config[`${key}_token`]);
     return text === null ? [] : [[`${key}_token`, text]];
   });
   const compiled = new Map<string, Template>();
-  return async (messages, options = {}) => {
+  return (messages, options = {}) => {
     const {
       addGenerationPrompt = false,
       tools = null,
@@ -61,7 +62,6 @@ export function chatRenderer(
       ...variables
     } = options;
     const text = choose(templates, template, tools !== null);
-    const { Template } = await importLibrary("jinja");
     try {
       const parsed = compiled.get(text) ?? new Template(text);
       compiled.set(text, parsed);

@@ -4,7 +4,7 @@
  * @module
  */
 
-export type { ChatMessage, ChatOptions } from "./chat.ts";
+export type { ChatMessage, ChatOptions, ChatTemplate } from "./chat.ts";
 export type { HubOptions } from "./hub.ts";
 export {
   fromPretrained,

@@ -7,7 +7,12 @@
 import type { Tokenizer as Library } from "@huggingface/tokenizers";
 import { FormatError } from "../../core/mod.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
-import { type ChatMessage, type ChatOptions, chatRenderer } from "./chat.ts";
+import {
+  type ChatMessage,
+  type ChatOptions,
+  type ChatTemplate,
+  loadChatTemplate,
+} from "./chat.ts";
 import { isRecord } from "./json.ts";
 
 /** Text to ids and back. */
@@ -24,6 +29,8 @@ export interface Tokenizer {
     messages: readonly ChatMessage[],
     options?: ChatOptions,
   ): Promise<string>;
+  /** That template as a function, for many chats. */
+  chatTemplate(): Promise<ChatTemplate>;
   /** The ids of that text. The template sets all special tokens, so none are added. */
   encodeChat(
     messages: readonly ChatMessage[],
@@ -138,11 +145,14 @@ export async function createTokenizer(
   for (const id of vocabulary.values()) maxId = Math.max(maxId, id);
   const encode = (text: string, addSpecial: boolean): number[] =>
     library.encode(text, { add_special_tokens: addSpecial }).ids;
-  const applyChatTemplate = chatRenderer(config, textOf);
+  const chatTemplate = (): Promise<ChatTemplate> =>
+    loadChatTemplate(config, textOf);
   return {
-    applyChatTemplate,
+    chatTemplate,
+    applyChatTemplate: async (messages, options) =>
+      (await chatTemplate())(messages, options),
     encodeChat: async (messages, options) =>
-      encode(await applyChatTemplate(messages, options), false),
+      encode((await chatTemplate())(messages, options), false),
     encode: (text, { addSpecial = true } = {}) => encode(text, addSpecial),
     decode: (ids, { skipSpecial = true } = {}) => {
       const list = Array.from(ids, (id) => checkId(library, id));

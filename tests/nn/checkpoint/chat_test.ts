@@ -71,6 +71,8 @@ Deno.test("a template in the style of ChatML gives its turns, and the beginning 
     "<|im_start|>assistant\nHi<|im_end|>\n" +
     "<|im_start|>user\nbye<|im_end|>\n";
   assertEquals(await tokenizer.applyChatTemplate(messages), turns);
+  const template = await tokenizer.chatTemplate();
+  assertEquals(template(messages), turns);
   assertEquals(
     await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }),
     `${turns}<|im_start|>assistant\n`,
