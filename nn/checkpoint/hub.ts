@@ -108,7 +108,7 @@ async function openOnline(
   await Deno.mkdir(`${model}/blobs`, { recursive: true });
   await Deno.mkdir(path, { recursive: true });
   const get = (url: string, from: number): Promise<Response> =>
-    fetch(url, {
+    reach(url, {
       signal: signal ?? null,
       headers: {
         // What is compressed on the way could not be resumed.
@@ -155,13 +155,15 @@ async function list(
   options: HubOptions & { readonly hubUrl: string },
 ): Promise<{ commit: string; files: Map<string, Listed> }> {
   const { hubUrl, accessToken, signal } = options;
-  const { HubApiError, listFiles, modelInfo } = await importLibrary("hub");
+  const { HubApiError, listFiles, modelInfo } = await importLibrary("hub")
+    // Without the network it may not be there yet.
+    .catch((cause) => Promise.reject(outOfReach(cause)));
   const common = {
     hubUrl,
     ...accessToken && { accessToken },
     fetch:
       ((input, init) =>
-        fetch(input, { ...init, signal: signal ?? null })) as typeof fetch,
+        reach(input, { ...init, signal: signal ?? null })) as typeof fetch,
   };
   try {
     const { sha: commit } = await modelInfo({
@@ -199,7 +201,27 @@ function check(id: string, holds: boolean, fault: string): void {
   if (!holds) throw new FormatError(`Cannot load a model from ${id}: ${fault}`);
 }
 
-/** Whether an error says that the network cannot be used: by `fetch`, or for want of the permission. */
+/** Fetches; where the network cannot be used, or may not be, the error says that it is out of reach. */
+async function reach(
+  input: RequestInfo | URL,
+  init: RequestInit,
+): Promise<Response> {
+  try {
+    return await fetch(input, init);
+  } catch (error) {
+    const isOut = error instanceof TypeError ||
+      error instanceof Deno.errors.NotCapable;
+    throw isOut ? outOfReach(error) : error;
+  }
+}
+
+function outOfReach(error: Error): Error {
+  // What fetch throws says no more than that it failed.
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  const [line] = message.split("\n");
+  return new Deno.errors.ConnectionRefused(line, { cause: error });
+}
+
 function isUnreachable(error: unknown): boolean {
-  return error instanceof TypeError || error instanceof Deno.errors.NotCapable;
+  return error instanceof Deno.errors.ConnectionRefused;
 }

@@ -27,6 +27,8 @@ export interface FakeHub extends AsyncDisposable {
   readonly requests: string[];
   /** Faults of the next requests of each file, in order; null for none. */
   readonly faults: Map<string, (Fault | null)[]>;
+  /** A token that every request must bring, if there is one. */
+  token: string | null;
   /** The files at the top of the model. */
   readonly files: Map<string, Uint8Array<ArrayBuffer>>;
   /** Hash of a file, as the Hub has it: of git for small ones, SHA-256 for weights. */
@@ -127,6 +129,10 @@ export function openFakeHub(
       const { pathname } = new URL(request.url);
       const range = request.headers.get("Range");
       requests.push(`${pathname}${range ? ` ${range}` : ""}`);
+      const token = request.headers.get("Authorization");
+      if (hub.token !== null && token !== `Bearer ${hub.token}`) {
+        return new Response(null, { status: 401 });
+      }
       if (pathname.startsWith("/api/")) return api(pathname);
       const [, name] =
         new RegExp(`^/(?:owner/)?tiny/resolve/${COMMIT}/([^/]+)$`).exec(
@@ -135,7 +141,8 @@ export function openFakeHub(
       return file(name ?? "", range);
     },
   );
-  return {
+  const hub: FakeHub = {
+    token: null,
     url: `http://127.0.0.1:${server.addr.port}`,
     requests,
     faults,
@@ -143,4 +150,5 @@ export function openFakeHub(
     hash,
     [Symbol.asyncDispose]: () => server.shutdown(),
   };
+  return hub;
 }

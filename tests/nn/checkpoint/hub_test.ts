@@ -293,6 +293,19 @@ Deno.test("a model or revision that does not exist is named, and nothing is made
   });
 });
 
+Deno.test("a token goes with every request, and one that is none is refused", async () => {
+  await withHub(async (hub, options) => {
+    hub.token = "hf_secret";
+    assertMatch(await refusal(options), /an accessToken \(status 401\)$/);
+    await assertLoads({ ...options, accessToken: "hf_secret" });
+    await assertRejects(
+      () => fromPretrained("owner/tiny", { ...options, accessToken: "other" }),
+      TypeError,
+      "must start with 'hf_'",
+    );
+  });
+});
+
 Deno.test("where the network is out of reach the cache is used, with a notice, or the error says so", async () => {
   await withHub(async (hub, options) => {
     await assertLoads(options);
@@ -306,7 +319,10 @@ Deno.test("where the network is out of reach the cache is used, with a notice, o
       hubUrl,
       onProgress: (p) => told.push(p),
     });
-    assertMatch(told[0]!.notice!, /out of reach \(.*\); the cache is used$/);
+    assertMatch(
+      told[0]!.notice!,
+      /out of reach \(.*refused.*\); the cache is used$/,
+    );
     assertMatch(
       await refusal({ ...options, hubUrl }, "owner/other"),
       /^Cannot load a model from owner\/other: there is no such folder here, and http:.* is out of reach \(.*\), and the cache .* does not have it$/,
