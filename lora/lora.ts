@@ -1,5 +1,5 @@
 /**
- * LoRA: low-rank adapters of linear layers (Hu et al., arXiv 2106.09685).
+ * LoRA: low-rank adapters of layers (Hu et al., arXiv 2106.09685), and its variants.
  *
  * Letters: R rank; `in` and `out` are the features of a layer.
  *
@@ -8,49 +8,35 @@
  * @module
  */
 
+import { random, scope, Tensor, tensor, type Tree } from "../core/mod.ts";
+import type { Adapter, Adapters, Lora, Saved } from "../nn/adapter_forms.ts";
+import { rowNorms } from "../nn/dora.ts";
+import { dense } from "../nn/quantized.ts";
+import { initialFactors, pissaIterations } from "./factors.ts";
 import {
-  DTypeError,
-  format,
-  random,
-  scope,
-  type Selector,
-  ShapeError,
-  type Tensor,
-  tensor,
-  type Tree,
-  TreeError,
-  zeros,
-} from "../core/mod.ts";
-import { type Layer, layersOf, mapLayers } from "./layers.ts";
-import { selectLayers } from "./targets.ts";
-
-/** How `lora` adapts a model. */
-export interface LoraOptions {
-  /**
-   * The layers: names, globs or RegExps over their paths as in any selector, or "all-linear" for every linear layer but
-   * the output head.
-   */
-  readonly targets: Selector;
-  /** Rank R of the change, from 1 to the smaller side of each weight. */
-  readonly rank: number;
-  /** The change counts alpha / rank times. */
-  readonly alpha: number;
-  /** Key for the values of A. */
-  readonly key: Tensor;
-  /** Share of the adapter's input that is dropped in training; only 0 so far. */
-  readonly dropout?: number;
-  /** Distribution of A: "kaiming" is U(±1/√in), as the authors' code and PEFT have it, "gaussian" N(0, 1/R²). */
-  readonly init?: "kaiming" | "gaussian";
-  /** Whether the scale is alpha / √rank (Kalajdzievski, arXiv 2312.03732). */
-  readonly rslora?: boolean;
-}
+  kindOf,
+  type Layer,
+  mapLayers,
+  type Node,
+  oriented,
+  sizesOf,
+} from "./layers.ts";
+import { layerKeys } from "./layer_keys.ts";
+import { carrying } from "./loras.ts";
+import { checkOptions, type LoraOptions } from "./options.ts";
+import { checkRank, type Setting, settingsOf } from "./settings.ts";
+import { updateOf } from "./update.ts";
 
 /**
  * The model with an adapter `lora: { a: [R, in], b: [out, R], scale }` in each target. b starts at zero, so the model
  * computes what it did, bit for bit. Everything else is shared with `params`.
  *
- * Throws `TreeError` where a target matches nothing or something that is no linear layer, `ShapeError` where the rank
- * does not fit.
+ * Adapters of slices are a list, `lora: [{ a, b, scale }, null, …]`. Biases and layers that are trained whole are copies,
+ * `lora: { bias }` or `lora: { weight, bias }`, which stand in for the node's own; these stay what they were. Only "pissa"
+ * changes the base: it takes out of the weight what the adapter starts as.
+ *
+ * Throws `TreeError` where a target or pattern matches nothing or something that can have no adapter, `ShapeError` where
+ * the rank does not fit.
  *
  * @example
  * ```ts
@@ -73,93 +59,86 @@ export interface LoraOptions {
  * ```
  */
 export function lora<T extends Tree>(params: T, options: LoraOptions): T {
-  const { targets, rank, alpha, key, rslora = false } = options;
   checkOptions(options);
-  const chosen = new Set(selectLayers(params, targets));
-  // The key of a layer depends on its place among all layers, so that adapting one more leaves the others as they are.
-  const order = layersOf(params).map(({ path }) => path).sort();
-  const places = new Map(order.map((path, i) => [path, i]));
+  const settings = settingsOf(params, options);
+  const keyOf = layerKeys(params, options.key);
   return scope(() =>
     mapLayers(params, (layer) => {
-      if (!chosen.has(layer.path)) return layer.node;
-      checkLayer(layer, rank);
-      const [out, features] = layer.weight.shape as [number, number];
-      const ownKey = random.foldIn(key, places.get(layer.path)!);
-      const adapter = {
-        a: initial(ownKey, rank, features, options.init),
-        b: zeros([out, rank]),
-        scale: tensor(alpha / (rslora ? Math.sqrt(rank) : rank)),
-      };
-      return { ...layer.node, lora: adapter };
+      const setting = settings.get(layer.path);
+      if (!setting) return layer.node;
+      return adapt(layer, setting, options, keyOf);
     })
   );
 }
 
-function initial(
-  key: Tensor,
-  rank: number,
-  features: number,
-  init: "kaiming" | "gaussian" = "kaiming",
-): Tensor {
-  const shape = [rank, features];
-  if (init === "gaussian") return random.normal(key, shape).mul(1 / rank);
-  const bound = 1 / Math.sqrt(features);
-  return random.uniform(key, shape, { min: -bound, max: bound });
+/** The node of a layer with its adapter. */
+function adapt(
+  layer: Layer,
+  setting: Setting,
+  options: LoraOptions,
+  keyOf: (path: string) => Tensor,
+): Node {
+  const copies = savedOf(layer, setting);
+  const { loras, node } = lowRank(layer, setting, options, keyOf);
+  const hasCopies = Object.keys(copies).length > 0;
+  const adapter: Adapter = !loras
+    ? copies
+    : setting.parts
+    ? hasCopies ? { slices: loras, ...copies } : loras
+    : { ...loras[0]!, ...copies };
+  const { name } = options;
+  if (name === undefined) return carrying(node, adapter);
+  const others = node.lora as Readonly<Record<string, Adapter>> | undefined;
+  return carrying(node, { ...others, [name]: adapter } as Adapters);
 }
 
-function checkOptions(options: LoraOptions): void {
-  const { alpha, dropout = 0, init = "kaiming" } = options;
-  if (!(alpha > 0 && alpha < Infinity)) {
-    throw new RangeError(
-      `Cannot adapt with alpha ${alpha}: it must be a positive number`,
-    );
-  }
-  if (dropout !== 0) {
-    throw new RangeError(
-      `Cannot adapt with dropout ${dropout}: dropout in adapters is not supported yet; use 0`,
-    );
-  }
-  if (init !== "kaiming" && init !== "gaussian") {
-    throw new RangeError(
-      `Cannot initialise adapters by "${init as string}": there are "kaiming" and "gaussian"`,
-    );
-  }
+/** Copies of what is trained whole. Donating them leaves the base as it is. */
+function savedOf({ node, weight }: Layer, { saves }: Setting): Saved {
+  return Object.fromEntries(
+    saves.flatMap((name) => {
+      const own = name === "weight" ? dense(weight) : node[name];
+      return own instanceof Tensor ? [[name, own.mul(1)]] : [];
+    }),
+  );
 }
 
-function checkLayer({ path, node, weight }: Layer, rank: number): void {
-  const most = Math.min(...weight.shape);
-  if (!Number.isInteger(rank) || rank < 1 || rank > most) {
-    throw new ShapeError(
-      `Cannot adapt ${path} of weight ${
-        format(weight)
-      } at rank ${rank}: the rank must be an integer from 1 to ${most}`,
-    );
-  }
-  if (weight.dtype !== "f32") {
-    throw new DTypeError(
-      `Cannot adapt ${path} of weight ${format(weight)}: it must be f32`,
-    );
-  }
-  if (node.lora !== null && node.lora !== undefined) {
-    throw new TreeError(
-      `Cannot adapt ${path}: it has an adapter already; use mergeAdapters or dropAdapters first`,
-    );
-  }
-}
-
-/**
- * Whether a path is that of a trainable leaf of an adapter: the selector for `tree.partition`.
- *
- * @example
- * ```ts
- * import { assert, assertFalse } from "@std/assert";
- * import { isAdapter } from "cotan/lora";
- *
- * assert(isAdapter("model.layers.0.self_attn.q_proj.lora.a"));
- * assertFalse(isAdapter("model.layers.0.self_attn.q_proj.lora.scale"));
- * ```
- */
-export function isAdapter(path: string): boolean {
-  // One segment between names the slice of a fused matrix, or the adapter among several.
-  return /(?:^|\.)lora\.(?:[^.]+\.)?[ab]$/.test(path);
+/** The adapters of a layer's weight or of its slices, and the node, of which "pissa" changes the weight. */
+function lowRank(
+  layer: Layer,
+  { rank, alpha, parts = [true] }: Setting,
+  options: LoraOptions,
+  keyOf: (path: string) => Tensor,
+): { loras: (Lora | null)[] | null; node: Node } {
+  const { node, path, weight } = layer;
+  if (rank === null) return { loras: null, node };
+  const { init = "kaiming", rslora, dora, dropout = 0, fanInFanOut } = options;
+  const kind = kindOf(layer, fanInFanOut);
+  const { into, out } = sizesOf(layer, kind);
+  const size = out / parts.length;
+  checkRank(layer, rank, [size, into]);
+  const scale = alpha / (rslora ? Math.sqrt(rank) : rank);
+  const isEmbedding = kind === "embedding";
+  const whole = () => oriented(dense(weight), kind);
+  const part = (i: number) => whole().slice([[i * size, (i + 1) * size]]);
+  const loras = parts.map((isAdapted, i): Lora | null => {
+    if (!isAdapted) return null;
+    const key = parts.length > 1 ? random.foldIn(keyOf(path), i) : keyOf(path);
+    const factors = {
+      ...initialFactors(key, () => part(i), [size, into], {
+        rank,
+        scale,
+        init,
+        isEmbedding,
+      }),
+      scale: tensor(scale),
+    };
+    return {
+      ...factors,
+      ...(dora && { magnitude: rowNorms(part(i), factors) }),
+      ...(dropout > 0 && !isEmbedding && { rate: tensor(dropout) }),
+    };
+  });
+  if (pissaIterations(init) === null) return { loras, node };
+  const rest = whole().sub(updateOf(loras, whole()));
+  return { loras, node: { ...node, weight: oriented(rest, kind) } };
 }

@@ -1,28 +1,62 @@
 /**
- * What is done to adapters as a whole: merged into the weights, dropped, scaled.
+ * Merging of adapters into the weights, and what it changes.
  *
- * All three give a new tree and leave the old one as it is, which is how they are undone: taking a merged change out
- * again would not give the old weights back exactly.
+ * It gives a new tree and leaves the old one as it is, which is how it is undone: taking a merged change out again would
+ * not give the old weights back exactly.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import { scope, type TensorLike, type Tree } from "../core/mod.ts";
 import {
-  adaptedLayers,
-  type Adapter,
-  adapterOf,
+  scope,
+  Tensor,
+  type Tree,
+  tree as trees,
+  TreeError,
+} from "../core/mod.ts";
+import { adaptersIn, inForce, partsOf } from "../nn/adapter_forms.ts";
+import {
+  dense,
+  formatWeight,
+  isQuantized,
+  type Weight,
+} from "../nn/quantized.ts";
+import {
+  isTied,
+  kindOf,
   type Layer,
+  layersOf,
   mapLayers,
   type Node,
+  oriented,
 } from "./layers.ts";
+import { type AdaptedLayer, bare, mapAdapted } from "./loras.ts";
+import { updateOf } from "./update.ts";
+
+/** How adapters are merged. */
+export interface MergeOptions {
+  /**
+   * Whether a decoder's output head gets a weight of its own where it is tied to an embedding that changes: the unchanged
+   * table, at `lm_head`. The model is then one of `tie_word_embeddings: false`.
+   */
+  readonly untie?: boolean;
+  /**
+   * What adapters of quantised weights are merged into: "quantised" is these weights made f32, which the adapters were
+   * trained on, in the adapted layers alone; parameters of the same model are taken in every quantised layer.
+   */
+  readonly base?: "quantised" | Tree;
+  /** Whether weights are [in, out], in all layers but embeddings; by their names and sizes when absent. */
+  readonly fanInFanOut?: boolean;
+}
 
 /**
- * The model with each adapter added to its weight, W + scale · b a in f32, and without adapters.
+ * The model with each adapter added to its weight, W + scale · b a in f32, with copies in the place of what they stand in
+ * for, and without adapters. Of several by name all are added: choose by `activate` first.
  *
- * Throws `TreeError` where there is no adapter.
+ * Throws `TreeError` where there is no adapter, where it is a stack's, and where a changed embedding is the output head
+ * too, unless that is to be untied.
  *
  * @example
  * ```ts
@@ -37,75 +71,133 @@ import {
  * assertEquals(await mergeAdapters(tuned).weight.toArray(), [[7, 8]]);
  * ```
  */
-export function mergeAdapters<T extends Tree>(tuned: T): T {
-  return mapAdapted(tuned, "merge adapters", (layer, { a, b, scale }) => ({
-    ...without(layer.node),
-    weight: scope(() => b.matmul(a).mul(scale).add(layer.weight)),
-  }));
+export function mergeAdapters<T extends Tree>(
+  tuned: T,
+  options: MergeOptions = {},
+): T {
+  const layers = layersOf(tuned);
+  const baseAt = basesOf(options.base);
+  const heads: Layer[] = [];
+  const rebased = mapLayers(tuned, (layer) => {
+    const weight = baseAt(layer);
+    return weight === layer.weight ? layer.node : { ...layer.node, weight };
+  });
+  const merged = mapAdapted(rebased, "merge adapters", (layer) => {
+    if (isTied(layer, layers)) heads.push(layer);
+    return mergedNode(layer, options);
+  });
+  const [head] = heads;
+  if (!head) return merged;
+  if (options.untie) return { ...merged, ...headNode(tuned, head) };
+  throw new TreeError(
+    `Cannot merge the adapter at ${head.path}: its table is the output head's weight too, which has no adapter; pass untie: true for a head of its own, and set tie_word_embeddings to false`,
+  );
+}
+
+/** The weight of a layer that its adapter is merged into. */
+function basesOf(base: MergeOptions["base"]): (layer: Layer) => Weight {
+  if (base === "quantised") return ({ weight }) => weight;
+  const others = new Map(
+    base === undefined
+      ? []
+      : layersOf(base).map(({ path, weight }) => [path, weight]),
+  );
+  return ({ path, node, weight, shape }) => {
+    if (!isQuantized(weight)) return weight;
+    const other = others.get(path);
+    if (base === undefined) {
+      if (!node.lora) return weight;
+      throw new TreeError(
+        `Cannot merge the adapter at ${path}: its weight is ${
+          formatWeight(weight)
+        }, so say which base is meant, by base: "quantised" or the parameters that it was made of`,
+      );
+    }
+    if (other instanceof Tensor && other.shape.join() === shape.join()) {
+      return other;
+    }
+    throw new TreeError(
+      `Cannot merge the adapter at ${path}: the base has ${
+        other ? formatWeight(other) : "nothing"
+      } there, expected f32[${shape.join(", ")}]`,
+    );
+  };
+}
+
+function mergedNode(layer: AdaptedLayer, options: MergeOptions): Node {
+  const { node, path, lora } = layer;
+  const parts = adaptersIn(lora).map(partsOf).filter((list) => list.length > 0);
+  if (parts.flat().some((part) => part?.rows || part?.a.shape.length === 3)) {
+    throw new TreeError(
+      `Cannot merge adapters: the ones at ${path} are a stack, of which each row of a batch has one; merge one of them`,
+    );
+  }
+  const bias = node.bias as Tensor | null | undefined;
+  const own = inForce<Weight, typeof bias>({
+    weight: layer.weight,
+    bias,
+    lora,
+  });
+  const kind = kindOf(layer, options.fanInFanOut);
+  const weight = parts.length === 0 ? own.weight : scope(() => {
+    const base = oriented(dense(own.weight), kind);
+    const sum = parts.map((list) => updateOf(list, base))
+      .reduce((sum, update) => sum.add(update), base);
+    return oriented(sum, kind);
+  });
+  return {
+    ...bare(node),
+    weight,
+    ...("bias" in node && { bias: own.bias }),
+  };
+}
+
+/** The output head that a tied embedding was, where decoders look for it. Encoders have tied heads alone. */
+function headNode(tree: Tree, { path, weight }: Layer): Node {
+  const { cls, lm_head, vocab_projector } = tree as Node;
+  if (!cls && !lm_head && !vocab_projector) return { lm_head: { weight } };
+  throw new TreeError(
+    `Cannot merge the adapter at ${path}: its table is the output head's weight too, and the head of this model can have no other`,
+  );
+}
+
+/** What merging changes. */
+export interface MergeCheck {
+  /** Largest difference between an output with adapters and the one with merged weights. */
+  readonly largest: number;
+  /** The same in units of the largest output. */
+  readonly relative: number;
 }
 
 /**
- * The model without its adapters: the base.
- *
- * Throws `TreeError` where there is no adapter.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { random, zeros } from "cotan";
- * import { dropAdapters, lora } from "cotan/lora";
- *
- * const params = { weight: zeros([6, 4]), bias: null };
- * const key = random.key(0);
- * const tuned = lora({ head: params }, { targets: "head", rank: 2, alpha: 4, key });
- * assertEquals(dropAdapters(tuned), { head: params });
- * ```
- */
-export function dropAdapters<T extends Tree>(tuned: T): T {
-  return mapAdapted(tuned, "drop adapters", ({ node }) => without(node));
-}
-
-/**
- * The model with its adapters counting `factor` times as much: 0 gives what the base computes, 1 what it did. The
- * factor may be traced.
- *
- * Throws `TreeError` where there is no adapter.
+ * How far the outputs of a model with merged weights are from those with adapters, for `apply` that computes outputs from
+ * parameters. Throws as `mergeAdapters` does.
  *
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { tensor } from "cotan";
- * import { scaleAdapters } from "cotan/lora";
+ * import { verifyMerge } from "cotan/lora";
+ * import { linear } from "cotan/nn";
  *
- * const tuned = {
+ * const layer = {
  *   weight: tensor([[1, 2]]),
  *   lora: { a: tensor([[1, 1]]), b: tensor([[3]]), scale: tensor(2) },
  * };
- * assertEquals(await scaleAdapters(tuned, 0.5).lora.scale.item(), 1);
+ * const { largest } = await verifyMerge((p) => linear(p, tensor([[1, 1]])), layer);
+ * assertEquals(largest, 0);
  * ```
  */
-export function scaleAdapters<T extends Tree>(
+export async function verifyMerge<T extends Tree>(
+  apply: (params: T) => Tensor,
   tuned: T,
-  factor: TensorLike,
-): T {
-  return mapAdapted(tuned, "scale adapters", ({ node }, adapter) => ({
-    ...node,
-    lora: { ...adapter, scale: adapter.scale.mul(factor) },
-  }));
-}
-
-function mapAdapted<T extends Tree>(
-  tree: T,
-  what: string,
-  change: (layer: Layer, adapter: Adapter) => Node,
-): T {
-  adaptedLayers(tree, what);
-  return mapLayers(tree, (layer) => {
-    const adapter = adapterOf(layer, what);
-    return adapter ? change(layer, adapter) : layer.node;
-  });
-}
-
-function without({ lora: _, ...node }: Node): Node {
-  return node;
+  options: MergeOptions = {},
+): Promise<MergeCheck> {
+  const [gap, size] = scope(() => {
+    const before = apply(tuned), after = apply(mergeAdapters(tuned, options));
+    return [before.sub(after).abs().max(), before.abs().max()];
+  }) as [Tensor, Tensor];
+  const [largest, most] = await Promise.all([gap.item(), size.item()]);
+  for (const { leaf } of trees.leaves([gap, size])) leaf.dispose();
+  return { largest, relative: most === 0 ? 0 : largest / most };
 }

@@ -28,13 +28,16 @@ import {
 } from "../nn/checkpoint/safetensors.ts";
 import { typeOf } from "../nn/checkpoint/safetensors_data.ts";
 import { writeSafetensors } from "../nn/checkpoint/safetensors_save.ts";
+import type { Lora } from "../nn/adapter_forms.ts";
 import {
-  adaptedLayers,
+  kindOf,
   type Layer,
   layersOf,
   mapLayers,
-  whyNotLinear,
+  sizesOf,
+  whyNotAdaptable,
 } from "./layers.ts";
+import { type AdaptedLayer, adaptedLayers, plainLora } from "./loras.ts";
 import {
   isTarget,
   type PeftConfig,
@@ -89,15 +92,20 @@ export async function savePeft(
   options: SavePeftOptions = {},
 ): Promise<void> {
   const { baseModel = null, taskType = null } = options;
-  const layers = adaptedLayers(tuned, "save adapters");
-  const infos = await Promise.all(layers.map(async ({ path, adapter }) => {
-    const scale = await adapter.scale.item();
-    return { path, rank: adapter.a.shape[0]!, scale };
+  const layers = adaptedLayers(tuned, "save adapters")
+    .map((layer) => ({ ...layer, lora: savable(layer) }));
+  const infos = await Promise.all(layers.map(async ({ path, lora }) => {
+    const scale = await lora.scale.item();
+    return { path, rank: lora.a.shape[0]!, scale };
   }));
   const paths = layersOf(tuned).map(({ path }) => path);
-  const config = writePeftConfig(infos, paths, { baseModel, taskType });
+  const config = writePeftConfig(infos, paths, {
+    baseModel,
+    taskType,
+    fanInFanOut: layers.some((layer) => kindOf(layer) === "conv1D"),
+  });
   const tensors: Record<string, Tensor> = {};
-  for (const { path, adapter: { a, b } } of layers) {
+  for (const { path, lora: { a, b } } of layers) {
     const names = namesOf(path);
     tensors[names.a] = a;
     tensors[names.b] = b;
@@ -114,6 +122,17 @@ export async function savePeft(
       content: `${JSON.stringify(config, null, 2)}\n`,
     },
   ]);
+}
+
+/** The adapter of a layer, of a form that can be saved so far. */
+function savable(layer: AdaptedLayer): Lora {
+  const lora = plainLora(layer);
+  if (lora && kindOf(layer) !== "embedding") return lora;
+  throw new TreeError(
+    `Cannot save adapters: the one at ${layer.path} is ${
+      lora ? "of an embedding" : "more than a, b and scale"
+    }, which is not supported yet`,
+  );
 }
 
 /**
@@ -184,10 +203,16 @@ function targetsOf(config: PeftConfig, params: Tree, what: string): Layer[] {
   for (const layer of targets) {
     const why = layer.node.lora
       ? "it has an adapter already; use mergeAdapters or dropAdapters first"
-      : whyNotLinear(layer);
+      : whyNotLoadable(layer);
     if (why) throw new TreeError(`Cannot adapt ${layer.path}: ${why}`);
   }
   return targets;
+}
+
+function whyNotLoadable(layer: Layer): string | null {
+  return kindOf(layer) === "embedding"
+    ? "it is an embedding, and adapters of embeddings are not loaded yet"
+    : whyNotAdaptable(layer);
 }
 
 function checkTensors(
@@ -196,11 +221,12 @@ function checkTensors(
   infos: Readonly<Record<string, TensorInfo>>,
   file: string,
 ): void {
-  const expected = new Map(targets.flatMap(({ path, weight }) => {
-    const [out, features] = weight.shape as [number, number];
+  const expected = new Map(targets.flatMap((layer) => {
+    const { path } = layer;
+    const { into, out } = sizesOf(layer, kindOf(layer));
     const rank = rankAt(config, path), names = namesOf(path);
     return [
-      [names.a, format({ dtype: "f32", shape: [rank, features] })],
+      [names.a, format({ dtype: "f32", shape: [rank, into] })],
       [names.b, format({ dtype: "f32", shape: [out, rank] })],
     ];
   }));

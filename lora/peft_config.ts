@@ -7,6 +7,7 @@
  */
 
 import { FormatError } from "../core/mod.ts";
+import { blockOf, fitsPattern } from "./targets.ts";
 
 /** What adapter_config.json says, as far as Cotan supports it. */
 export interface PeftConfig {
@@ -39,7 +40,8 @@ const PLAIN: Readonly<Record<string, readonly unknown[]>> = {
   alora_invocation_tokens: [],
   arrow_config: [],
   bias: ["none"],
-  fan_in_fan_out: [false],
+  // Which way a weight lies is seen from the layer.
+  fan_in_fan_out: [true, false],
   // The others, such as "pissa", take something out of the base at the start.
   init_lora_weights: [true, false, "gaussian", "eva", "orthogonal"],
   kasa_config: [],
@@ -164,15 +166,8 @@ export function isTarget(
   // An entry that is the path itself holds whatever the number of the layer.
   const isExact = typeof targets === "string" || targets.includes(path);
   if (layers === null || isExact) return true;
-  // The first number counts: a second one, as of experts, is no layer's.
-  const heads = layersPattern.length > 0
-    ? layersPattern.map((list) => `(?:.*?\\.)?${list}`)
-    : [".*?\\.[^.]*"];
-  const found = heads.map((head) =>
-    pattern(`${head}\\.(?<layer>\\d+)\\..*`, file).exec(path)?.groups?.layer
-  );
-  const layer = found.find((number) => number !== undefined);
-  return layer !== undefined && layers.includes(Number(layer));
+  const block = blockOf(path, layersPattern, (source) => pattern(source, file));
+  return block !== undefined && layers.includes(block);
 }
 
 function takes(
@@ -204,7 +199,7 @@ function valueAt(
   file: string,
 ): number {
   const match = patterns.find(([key]) =>
-    pattern(`(?:.*\\.)?(?:${key})`, file).test(path)
+    fitsPattern(path, key, (source) => pattern(source, file))
   );
   return match ? match[1] : fallback;
 }

@@ -22,13 +22,15 @@ export interface PeftDetails {
   readonly baseModel: string | null;
   /** PEFT's name of the task, such as "CAUSAL_LM". */
   readonly taskType: string | null;
+  /** Whether weights of linear layers are [in, out]; false when absent. */
+  readonly fanInFanOut?: boolean;
 }
 
 /** The configuration of adapters; `paths` are those of all layers. Exactly the keys that every PEFT knows. */
 export function writePeftConfig(
   adapters: readonly AdapterInfo[],
   paths: readonly string[],
-  { baseModel, taskType }: PeftDetails,
+  { baseModel, taskType, fanInFanOut = false }: PeftDetails,
 ): Record<string, unknown> {
   const { alphas, rslora } = alphasOf(adapters);
   const ranks = adapters.map(({ rank }) => rank);
@@ -47,7 +49,7 @@ export function writePeftConfig(
     auto_mapping: null,
     base_model_name_or_path: baseModel,
     bias: "none",
-    fan_in_fan_out: false,
+    fan_in_fan_out: fanInFanOut,
     inference_mode: true,
     init_lora_weights: true,
     layers_pattern: null,
@@ -89,8 +91,8 @@ function endsIn(path: string, name: string): boolean {
  * The alphas that give the scales: integers with the scale alpha / rank if there are such, else integers with
  * alpha / √rank, else the shortest numbers that give the scales bit for bit.
  */
-function alphasOf(
-  adapters: readonly AdapterInfo[],
+export function alphasOf(
+  adapters: readonly Pick<AdapterInfo, "rank" | "scale">[],
 ): { alphas: number[]; rslora: boolean } {
   const plain = adapters.map(({ scale, rank }) => alphaOf(scale, rank));
   if (plain.every(Number.isInteger)) return { alphas: plain, rslora: false };

@@ -1,47 +1,21 @@
 /**
- * What adapters a model has, as a table: which layers, at which rank and scale, and how many parameters.
+ * What adapters a model has: which layers, at which rank and scale, how many parameters, and what is likely a mistake.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import { type Shape, type Tree, tree as trees } from "../core/mod.ts";
-import { adaptedLayers } from "./layers.ts";
-
-/** Adapters of layers of one name, shape, rank and scale. */
-export interface ReportRow {
-  /** Last name of the layers' paths. */
-  readonly target: string;
-  /** Number of layers. */
-  readonly layers: number;
-  /** [out, in] of a layer. */
-  readonly weight: Shape;
-  /** Rank of an adapter. */
-  readonly rank: number;
-  /** The scale in force: alpha / rank, or alpha / √rank for rsLoRA. */
-  readonly scale: number;
-  /** Trainable parameters of all of them. */
-  readonly parameters: number;
-  /** The same in percent of the model's. */
-  readonly percent: number;
-}
-
-/** The adapters of a model. */
-export interface Report {
-  /** A row per kind of target. */
-  readonly rows: readonly ReportRow[];
-  /** Number of adapted layers. */
-  readonly layers: number;
-  /** Trainable parameters of all adapters. */
-  readonly parameters: number;
-  /** Parameters of the model without adapters. */
-  readonly modelParameters: number;
-  /** Parameters of the adapters in percent of the model's. */
-  readonly percent: number;
-  /** The table. */
-  toString(): string;
-}
+import { type Tree, tree as trees } from "../core/mod.ts";
+import { type Lora, partsOf, savedIn } from "../nn/adapter_forms.ts";
+import { isQuantized } from "../nn/quantized.ts";
+import { layersOf } from "./layers.ts";
+import { type AdaptedLayer, adaptedLayers, byName } from "./loras.ts";
+import { dropAdapters } from "./named.ts";
+import { alphasOf } from "./peft_write.ts";
+import type { Report, ReportRow } from "./report_form.ts";
+import { table } from "./report_table.ts";
+import { warningsOf } from "./report_warnings.ts";
 
 /**
  * Reports on the adapters of a model. The scales are read back from the backend, hence the promise.
@@ -59,50 +33,123 @@ export interface Report {
  * const tuned = lora(params, { targets: "q_proj", rank: 4, alpha: 8, key });
  * assertEquals(
  *   String(await report(tuned)),
- *   `target  layers  weight    rank  scale  parameters  of the model
- * q_proj       1  [64, 64]     4      2         512       12.50 %
- * total        1                                512       12.50 %`,
+ *   `target  layers  weight    rank  alpha  scale  parameters  of the model
+ * q_proj       1  [64, 64]     4      8      2         512       12.50 %
+ * total        1                                       512       12.50 %
+ * memory: weights 2.05 kB, gradients 2.05 kB, Adam's moments 4.1 kB`,
  * );
  * ```
  */
 export async function report(tuned: Tree): Promise<Report> {
   const layers = adaptedLayers(tuned, "report on adapters");
-  const scales = await Promise.all(
-    layers.map(({ adapter }) => adapter.scale.item()),
-  );
-  const all = trees.count(tuned);
-  const sum = (counts: readonly number[]) => counts.reduce((a, b) => a + b, 0);
-  const own = layers.map(({ adapter: { a, b } }) => trees.count([a, b]));
-  const parameters = sum(own);
-  const modelParameters = all - parameters - layers.length;
+  const entries = (await Promise.all(layers.map(entriesOf))).flat();
+  const modelParameters = trees.count(dropAdapters(tuned)) +
+    sum(
+      layersOf(tuned).map(({ weight, shape }) =>
+        isQuantized(weight)
+          ? shape.reduce((n, d) => n * d, 1) - trees.count(weight)
+          : 0
+      ),
+    );
   const percentOf = (count: number) => 100 * count / modelParameters;
-  const groups = Map.groupBy(layers.keys(), (i) => {
-    const { path, weight, adapter } = layers[i]!;
-    return [lastName(path), weight, adapter.a, scales[i]].join();
-  });
-  const rows = [...groups.values()].map((members) => {
-    const { path, weight, adapter } = layers[members[0]!]!;
-    const parameters = sum(members.map((i) => own[i]!));
+  const scaled = entries.flatMap(({ rank, scale }) =>
+    rank !== null && scale !== null ? [{ rank, scale }] : []
+  );
+  const { alphas, rslora } = alphasOf(scaled);
+  const alphaOf = (rank: number | null, scale: number | null) =>
+    alphas[
+      scaled.findIndex((one) => one.rank === rank && one.scale === scale)
+    ] ??
+      null;
+  const groups = Map.groupBy(
+    entries,
+    ({ path: _, parameters: _count, ...kind }) => JSON.stringify(kind),
+  );
+  const rows = [...groups.values()].map((members): ReportRow => {
+    const { path: _, ...kind } = members[0]!;
+    const parameters = sum(members.map(({ parameters }) => parameters));
     return {
-      target: lastName(path),
+      ...kind,
       layers: members.length,
-      weight: weight.shape,
-      rank: adapter.a.shape[0]!,
-      scale: scales[members[0]!]!,
+      paths: members.map(({ path }) => path),
+      alpha: alphaOf(kind.rank, kind.scale),
       parameters,
       percent: percentOf(parameters),
     };
   });
-  const totals = {
+  const parameters = sum(rows.map(({ parameters }) => parameters));
+  const found = {
+    rows,
     layers: layers.length,
     parameters,
     modelParameters,
     percent: percentOf(parameters),
+    rslora,
+    bytes: {
+      weights: 4 * parameters,
+      gradients: 4 * parameters,
+      moments: 8 * parameters,
+    },
+    warnings: warningsOf(rows, layersOf(tuned)),
   };
-  const toString = () => table(rows, totals);
+  const toString = () => table(found);
   // So that console.log shows the table too.
   const inspect = { [Symbol.for("Deno.customInspect")]: toString };
-  return { rows, ...totals, toString, ...inspect };
+  return { ...found, toString, ...inspect };
+}
+
+/** What a layer has of one kind. */
+type Entry =
+  & Pick<
+    ReportRow,
+    "target" | "name" | "slices" | "weight" | "rank" | "scale" | "parameters"
+  >
+  & { readonly path: string };
+
+async function entriesOf(
+  { path, shape, lora }: AdaptedLayer,
+): Promise<Entry[]> {
+  const found: Entry[] = [];
+  const target = lastName(path);
+  for (const [name, adapter] of byName(lora)) {
+    const parts = partsOf(adapter);
+    const some = parts.filter((part) => part !== null);
+    if (some.length > 0) {
+      const at = [...parts.keys()].filter((i) => parts[i] !== null);
+      found.push({
+        path,
+        target,
+        name,
+        slices: parts.length > 1 ? { of: parts.length, at } : null,
+        weight: shape,
+        rank: some[0]!.a.shape.at(-2)!,
+        scale: await scaleOf(some[0]!),
+        parameters: sum(
+          some.map(({ a, b, magnitude }) => trees.count([a, b, magnitude])),
+        ),
+      });
+    }
+    const { weight: copy, bias } = savedIn(adapter);
+    for (const [key, tensor] of Object.entries({ weight: copy, bias })) {
+      if (!tensor) continue;
+      found.push({
+        path,
+        target: `${target}.${key}`,
+        name,
+        slices: null,
+        weight: tensor.shape,
+        rank: null,
+        scale: null,
+        parameters: trees.count(tensor),
+      });
+    }
+  }
+  return found;
+}
+
+async function scaleOf({ scale }: Lora): Promise<number | null> {
+  const [first, ...rest] = await scale.data();
+  return rest.every((other) => other === first) ? first! : null;
 }
 
 /** The last name of a path that is no number: that of the list where the last is one. */
@@ -110,42 +157,6 @@ function lastName(path: string): string {
   return path.split(".").findLast((name) => !/^\d+$/.test(name)) ?? path;
 }
 
-function table(
-  rows: readonly ReportRow[],
-  totals: Pick<Report, "layers" | "parameters" | "percent">,
-): string {
-  const cells = [
-    [
-      "target",
-      "layers",
-      "weight",
-      "rank",
-      "scale",
-      "parameters",
-      "of the model",
-    ],
-    ...rows.map((row) => [
-      row.target,
-      String(row.layers),
-      `[${row.weight.join(", ")}]`,
-      String(row.rank),
-      String(Number(row.scale.toPrecision(6))),
-      ...share(row),
-    ]),
-    ["total", String(totals.layers), "", "", "", ...share(totals)],
-  ];
-  const widths = cells[0]!.map((_, i) =>
-    Math.max(...cells.map((row) => row[i]!.length))
-  );
-  return cells.map((row) =>
-    row.map((cell, i) =>
-      i === 0 || i === 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)
-    ).join("  ")
-  ).join("\n");
-}
-
-function share(
-  { parameters, percent }: Pick<Report, "parameters" | "percent">,
-): [string, string] {
-  return [parameters.toLocaleString("en"), `${percent.toFixed(2)} %`];
+function sum(counts: readonly number[]): number {
+  return counts.reduce((a, b) => a + b, 0);
 }

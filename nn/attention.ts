@@ -17,6 +17,7 @@ import {
   type TensorLike,
   where,
 } from "../core/mod.ts";
+import { positions } from "./positions.ts";
 
 /** Options of `attention`. */
 export interface AttentionOptions {
@@ -26,7 +27,9 @@ export interface AttentionOptions {
   readonly mask?: Tensor | null;
   /** What scores are multiplied by; 1 / √D. */
   readonly scale?: number;
-  /** Position of the first query among the keys, for causal decoding with a cache; may be traced; 0. */
+  /** How many keys back a causal query sees, itself included; all. */
+  readonly window?: number;
+  /** Position of the first query among the keys, a scalar or [B], for causal decoding with a cache; may be traced; 0. */
   readonly position?: TensorLike;
 }
 
@@ -65,8 +68,9 @@ export function attention(
     const seen = visible(H / K, T, S, options);
     const weights = (seen ? where(seen, scores, HIDDEN) : scores).softmax();
     const out = weights.matmul(v);
-    // Only a mask can hide every key; the weights of such a query are even here.
-    const kept = seen && options.mask ? where(seesAny(seen), out, 0) : out;
+    // Where a mask or a window hides every key of a query, its weights are even here.
+    const mayBeBlind = options.mask || options.window;
+    const kept = seen && mayBeBlind ? where(seesAny(seen), out, 0) : out;
     return kept.reshape(q.shape);
   });
 }
@@ -83,16 +87,18 @@ function visible(
   S: number,
   options: AttentionOptions,
 ): Tensor | null {
-  const { causal = false, mask, position = 0 } = options;
+  const { causal = false, mask, position = 0, window = Infinity } = options;
   const bool = mask && (mask.dtype === "bool" ? mask : mask.ne(0));
   const keys = bool ? bool.reshape([-1, 1, 1, S]) : null;
   if (!causal) return keys;
-  const offset = typeof position === "number"
-    ? position
-    : position.cast("i32").reshape([]);
-  const query = iota([G, T], { axis: 1 }).reshape([G * T, 1]).add(offset);
-  const past = iota([S]).le(query); // [G·T, S]
-  return keys ? keys.and(past) : past;
+  const at = positions(position, T);
+  const rows = at.shape.slice(0, -1); // [] or [B]
+  const query = at.unsqueeze(-2).expand([...rows, G, T])
+    .reshape([...rows, ...rows.map(() => 1), G * T, 1]);
+  const key = iota([S]);
+  const past = key.le(query); // [G·T, S] or [B, 1, G·T, S]
+  const seen = window < Infinity ? past.and(key.gt(query.sub(window))) : past;
+  return keys ? keys.and(seen) : seen;
 }
 
 function checkHeads(

@@ -6,12 +6,19 @@
  * @module
  */
 
-import { random, scope, type Tensor, where } from "../core/mod.ts";
+import {
+  random,
+  scope,
+  sub,
+  type Tensor,
+  type TensorLike,
+  where,
+} from "../core/mod.ts";
 
 /** Options of `dropout`. */
 export interface DropoutOptions {
-  /** Probability that an element becomes 0, from 0 up to 1, which is left out. */
-  readonly rate: number;
+  /** Probability that an element becomes 0, from 0 up to 1, which is left out; a scalar tensor may be traced. */
+  readonly rate: TensorLike;
   /** Key of the draw, used once; without one x is returned as it is, which is what evaluation wants. */
   readonly key?: Tensor | null;
 }
@@ -19,7 +26,7 @@ export interface DropoutOptions {
 /**
  * x with elements set to 0 at a rate, and the others divided by 1 - rate, so that the mean stays (Srivastava et al. 2014).
  *
- * The same key drops the same elements on every backend. Throws `RangeError` for a rate outside [0, 1).
+ * The same key drops the same elements on every backend. Throws `RangeError` for a number outside [0, 1).
  *
  * @example
  * ```ts
@@ -33,14 +40,15 @@ export interface DropoutOptions {
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor {
   const { rate, key } = options;
-  if (!(rate >= 0 && rate < 1)) {
+  if (typeof rate === "number" && !(rate >= 0 && rate < 1)) {
     throw new RangeError(
       `Cannot drop at rate ${rate}: it must be at least 0 and below 1`,
     );
   }
   if (rate === 0 || !key) return x;
   return scope(() => {
-    const kept = random.bernoulli(key, 1 - rate, x.shape);
-    return where(kept, x.div(1 - rate), 0);
+    const share = typeof rate === "number" ? 1 - rate : sub(1, rate);
+    const kept = random.bernoulli(key, share, x.shape);
+    return where(kept, x.div(share), 0);
   });
 }

@@ -1,7 +1,7 @@
 /**
- * The linear layer, with a low-rank adapter where its node carries one.
+ * The linear layer, with low-rank adapters where its node carries them.
  *
- * Letters: R rank; `in` and `out` are the numbers of features.
+ * Letters: `in` and `out` are the numbers of features.
  *
  * This module is browser compatible.
  *
@@ -9,29 +9,31 @@
  */
 
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-
-/** A low-rank adapter of a linear layer (LoRA, arXiv 2106.09685): the weight changes by scale · b a. */
-export type Lora = {
-  /** [R, in]. */
-  readonly a: Tensor;
-  /** [out, R]. */
-  readonly b: Tensor;
-  /** Scalar, alpha / R in the paper. */
-  readonly scale: Tensor;
-};
+import { adapted, projectFrom } from "./adapter.ts";
+import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { type Bottleneck, bottlenecked } from "./bottleneck.ts";
+import {
+  dense,
+  formatWeight,
+  shapeOf,
+  type Weight,
+  withDense,
+} from "./quantized.ts";
 
 /** A linear layer as PyTorch's nn.Linear keeps it. */
-export type Linear = {
+export type Linear<A extends Adapters = Lora> = {
   /** [out, in]. */
   readonly weight: Tensor;
   /** [out]; none when absent or null. */
   readonly bias?: Tensor | null;
-  /** Adapter of the weight; none when absent. */
-  readonly lora?: Lora;
+  /** Adapters; none when absent. */
+  readonly lora?: A;
+  /** A bottleneck adapter of the output; none when absent. */
+  readonly bottleneck?: Bottleneck | null;
 };
 
 /**
- * `x Wᵀ + bias`, plus `scale · ((x aᵀ) bᵀ)` where the node has an adapter: x is [..., in], the result [..., out].
+ * `x Wᵀ + bias`, plus `scale · ((x aᵀ) bᵀ)` for each adapter of the node: x is [..., in], the result [..., out].
  *
  * The dense product b a is never formed. With b = 0 the result equals that of the bare layer.
  * Throws `ShapeError` where the last axis of x is not `in`.
@@ -46,24 +48,22 @@ export type Linear = {
  * assertEquals(await linear(layer, tensor([[1, 1]])).toArray(), [[3, 7, 12]]);
  * ```
  */
-export function linear(p: Linear, x: Tensor): Tensor {
-  const { weight, bias, lora } = p;
-  if (weight.shape.length !== 2 || x.shape.at(-1) !== weight.shape[1]) {
+export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
+  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
+  const shape = shapeOf(weight);
+  if (shape.length !== 2 || x.shape.at(-1) !== shape[1]) {
     throw new ShapeError(
-      `Cannot apply a linear layer of weight ${format(weight)} to ${
+      `Cannot apply a linear layer of weight ${formatWeight(weight)} to ${
         format(x)
-      }: the last axis must be ${weight.shape[1]}`,
+      }: the last axis must be ${shape[1]}`,
     );
   }
   return scope(() => {
-    let y = x.matmul(weight.transpose());
-    if (bias) y = y.add(bias);
-    if (lora) y = y.add(loraDelta(lora, x));
-    return y;
+    const own = withDense(x, weight, (x, w) => x.matmul(w.transpose()));
+    const y = adapted(own, p.lora, {
+      project: projectFrom(x),
+      weight: () => dense(weight),
+    });
+    return bottlenecked(bias ? y.add(bias) : y, p.bottleneck);
   });
-}
-
-/** What an adapter adds: two thin products, R · (in + out) multiplications a row. */
-function loraDelta({ a, b, scale }: Lora, x: Tensor): Tensor {
-  return x.matmul(a.transpose()).matmul(b.transpose()).mul(scale);
 }

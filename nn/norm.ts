@@ -15,6 +15,7 @@ import {
   ShapeError,
   type Tensor,
 } from "../core/mod.ts";
+import { inForce, type Saved } from "./adapter_forms.ts";
 
 /** Gain of a norm, and shift where it has one. */
 export type Norm = {
@@ -22,6 +23,8 @@ export type Norm = {
   readonly weight: Tensor;
   /** [C]; none when absent or null. */
   readonly bias?: Tensor | null;
+  /** Trained copies of the two; none when absent. */
+  readonly lora?: Saved | { readonly [name: string]: Saved };
 };
 
 /** Options of a norm. */
@@ -44,10 +47,11 @@ export interface NormOptions {
  * ```
  */
 export function rmsNorm(
-  p: Norm,
+  norm: Norm,
   x: Tensor,
   options: NormOptions = {},
 ): Tensor {
+  const p = inForce(norm);
   checkNorm(p, x);
   const { eps = 1e-6 } = options;
   const fwd = (x: Tensor): Normed => {
@@ -82,10 +86,11 @@ export function rmsNorm(
  * ```
  */
 export function layerNorm(
-  p: Norm,
+  norm: Norm,
   x: Tensor,
   options: NormOptions = {},
 ): Tensor {
+  const p = inForce(norm);
   checkNorm(p, x);
   const { eps = 1e-5 } = options;
   const fwd = (x: Tensor): Normed => {

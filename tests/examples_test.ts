@@ -44,3 +44,9 @@ Deno.test("lora_by_hand learns the recipe", async () => {
   assertEquals(losses.length, 6);
   assert(losses[5]! < losses[0]! / 2, losses.join(" "));
 });
+
+Deno.test("classify is right about sentences that it has not seen", async () => {
+  const lines = await run("classify");
+  const [, right, all] = lines.at(-1)!.match(/^(\d+) of (\d+) /)!;
+  assert(Number(all) >= 50 && Number(right) >= 0.9 * Number(all), lines.at(-1));
+});

@@ -5,12 +5,14 @@
  */
 
 import {
+  type Chat,
   type Example,
   holdOut,
   promptIds,
   readDataset,
   rowLengths,
   type Rows,
+  type SequenceOptions,
   toRows,
 } from "../../nn/data/mod.ts";
 import type { Tokenizer } from "../../nn/checkpoint/mod.ts";
@@ -105,18 +107,24 @@ export function prepareRows(
     readonly usual: number;
     /** Whether only completions are learned. */
     readonly completionOnly?: boolean;
+    /** The model's chat template, for conversations. */
+    readonly chat?: Chat;
   },
 ): Prepared {
-  const { context, usual, completionOnly = false } = options;
+  const { context, usual } = options;
+  const sequences = {
+    completionOnly: options.completionOnly ?? false,
+    ...(options.chat && { chat: options.chat }),
+  };
   const seq = checkSeq(values.seq ?? Math.min(usual, context), context);
-  const train = toRows(examples.train, tokenizer, { seq, completionOnly });
+  const train = toRows(examples.train, tokenizer, { seq, ...sequences });
   const valid = heldOutRows(examples.valid, tokenizer, {
     seq,
     stride: values["valid-stride"],
     context,
-    completionOnly,
+    sequences,
   });
-  const cut = cutShare(examples.train, tokenizer, seq);
+  const cut = cutShare(examples.train, tokenizer, seq, sequences);
   return {
     train,
     valid,
@@ -141,11 +149,11 @@ function heldOutRows(
     readonly seq: number;
     readonly stride: number | null;
     readonly context: number;
-    readonly completionOnly: boolean;
+    readonly sequences: SequenceOptions;
   },
 ): Rows {
-  const { seq, context, completionOnly } = options;
-  const pairs = examples.filter((example) => "prompt" in example);
+  const { seq, context, sequences } = options;
+  const pairs = examples.filter((example) => !("text" in example));
   if (pairs.length === 0) {
     const rows = toRows(examples, tokenizer, { seq });
     const stride = options.stride ?? Math.ceil(rows.length / FEW_ROWS);
@@ -157,10 +165,10 @@ function heldOutRows(
   }
   const stride = options.stride ?? Math.ceil(pairs.length / FEW_ROWS);
   const chosen = pairs.filter((_, i) => i % stride === 0);
-  const longest = Math.max(...rowLengths(chosen, tokenizer));
+  const longest = Math.max(...rowLengths(chosen, tokenizer, sequences));
   return toRows(chosen, tokenizer, {
     seq: Math.min(longest, context),
-    completionOnly,
+    ...sequences,
   });
 }
 
@@ -169,10 +177,11 @@ function cutShare(
   examples: readonly Example[],
   tokenizer: Tokenizer,
   seq: number,
+  sequences: SequenceOptions,
 ): string {
   const stride = Math.ceil(examples.length / LENGTHS);
   const some = examples.filter((_, i) => i % stride === 0);
-  const lengths = rowLengths(some, tokenizer);
+  const lengths = rowLengths(some, tokenizer, sequences);
   const cut = lengths.filter((length) => length > seq).length;
   if (cut === 0) return "";
   const percent = Math.round(100 * cut / lengths.length);
@@ -185,7 +194,16 @@ export function samplePrompt(
   prompt: string | null,
   held: Example,
   tokenizer: Tokenizer,
+  chat?: Chat,
 ): number[] {
+  if ("messages" in held) {
+    const question = held.messages.findIndex(({ role }) => role === "user");
+    const messages = prompt === null
+      ? held.messages.slice(0, question + 1)
+      : [{ role: "user", content: prompt }];
+    const opening = chat!(messages, { addGenerationPrompt: true });
+    return Array.from(tokenizer.encode(opening, { addSpecial: false }));
+  }
   if ("prompt" in held) return promptIds(prompt ?? held.prompt, tokenizer);
   const opening = held.text.trim().split(/\s+/).slice(0, 8).join(" ");
   return promptIds(prompt ?? opening, tokenizer, { separator: "" });

@@ -165,8 +165,9 @@ export async function pretrain(
 }
 
 function textsOf(example: Example): string[] {
-  return "text" in example
-    ? [example.text]
+  if ("text" in example) return [example.text];
+  return "messages" in example
+    ? example.messages.map(({ content }) => content)
     : [example.prompt, ` ${example.completion}`];
 }
 

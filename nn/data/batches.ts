@@ -8,7 +8,8 @@
  * @module
  */
 
-import { IGNORED, type Rows } from "./rows.ts";
+import type { Rows } from "./rows.ts";
+import { IGNORED } from "./sequences.ts";
 
 /** B rows, flat in row-major order. */
 export interface Batch {
@@ -16,6 +17,8 @@ export interface Batch {
   readonly ids: Int32Array;
   /** B · T labels. */
   readonly labels: Int32Array;
+  /** B · T times 1 for a token, 0 for padding: what models with attention to both sides need. */
+  readonly mask: Int32Array;
   /** Number of labels that count. */
   readonly tokens: number;
 }
@@ -108,21 +111,28 @@ function checkBatch(rows: Rows, batch: number): void {
   if (rows.length === 0) throw new RangeError("Cannot make batches of no rows");
 }
 
-function gather(rows: Rows, indices: readonly number[], batch: number): Batch {
+/** The rows of some indices, filled up to a batch with rows of which no label counts. */
+export function gather(
+  rows: Rows,
+  indices: readonly number[],
+  batch: number,
+): Batch {
   const { seq } = rows;
   const ids = new Int32Array(batch * seq);
   const labels = new Int32Array(batch * seq).fill(IGNORED);
+  const mask = new Int32Array(batch * seq);
   indices.forEach((index, i) => {
     const row = rows.at(index);
+    mask.fill(1, i * seq, i * seq + (row.tokens ?? seq));
     ids.set(row.ids, i * seq);
     labels.set(row.labels, i * seq);
   });
   const tokens = labels.reduce((n, label) => label === IGNORED ? n : n + 1, 0);
-  return { ids, labels, tokens };
+  return { ids, labels, mask, tokens };
 }
 
 /** The numbers below `size` in the order of a round, by Fisher and Yates. */
-function shuffledOrder(
+export function shuffledOrder(
   size: number,
   seed: number,
   round: number,

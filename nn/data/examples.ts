@@ -8,10 +8,19 @@
 
 import { FormatError } from "../../core/mod.ts";
 
-/** A document to continue, or a prompt with the completion to learn. */
+/** A turn of a conversation. */
+export type Message = {
+  /** Who speaks: "system", "user", "assistant", or what else the model's template knows. */
+  readonly role: string;
+  /** What is said. */
+  readonly content: string;
+};
+
+/** A document to continue, a prompt with the completion to learn, or a conversation. */
 export type Example =
   | { readonly text: string }
-  | { readonly prompt: string; readonly completion: string };
+  | { readonly prompt: string; readonly completion: string }
+  | { readonly messages: readonly Message[] };
 
 /** How examples stand in a file. */
 export type ExampleFormat = "text" | "jsonl" | "e2e";
@@ -108,7 +117,7 @@ function parseE2e(line: string): Example | string {
     : { prompt, completion };
 }
 
-const EXPECTED = 'expected {"text"} or {"prompt", "completion"}';
+const EXPECTED = 'expected {"text"}, {"prompt", "completion"} or {"messages"}';
 
 function parseJson(line: string): Example | string {
   let value: unknown;
@@ -121,6 +130,7 @@ function parseJson(line: string): Example | string {
     return `it is not an object; ${EXPECTED}`;
   }
   const record = value as Record<string, unknown>;
+  if ("messages" in record) return parseMessages(record.messages);
   const keys = "text" in record ? ["text"] : ["prompt", "completion"];
   for (const key of keys) {
     if (!(key in record)) {
@@ -135,4 +145,23 @@ function parseJson(line: string): Example | string {
     prompt: record.prompt as string,
     completion: record.completion as string,
   };
+}
+
+function parseMessages(value: unknown): Example | string {
+  if (!Array.isArray(value) || value.length === 0) {
+    return '"messages" is not a list of at least one message';
+  }
+  for (const [i, message] of value.entries()) {
+    const { role, content } = (message ?? {}) as Record<string, unknown>;
+    if (typeof role !== "string" || typeof content !== "string") {
+      return `message ${
+        i + 1
+      } of "messages" is not {"role", "content"} of strings`;
+    }
+  }
+  const messages = (value as Message[]).map(({ role, content }) => ({
+    role,
+    content,
+  }));
+  return { messages };
 }

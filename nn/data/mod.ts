@@ -15,18 +15,30 @@ export {
   type Example,
   type ExampleFormat,
   exampleFormat,
+  type Message,
   parseExamples,
 } from "./examples.ts";
 export { type Dataset, readDataset, readExamples } from "./read.ts";
 export {
-  promptIds,
+  batches,
+  type Cursor,
+  type LoadedBatch,
+  type LoadOptions,
+} from "./loader.ts";
+export {
   type Row,
   rowLengths,
   type RowOptions,
   type Rows,
-  type RowTokenizer,
+  toBuckets,
   toRows,
 } from "./rows.ts";
+export {
+  type Chat,
+  promptIds,
+  type RowTokenizer,
+  type SequenceOptions,
+} from "./sequences.ts";
 export { holdOut } from "./split.ts";
 export {
   type Json,

@@ -1,5 +1,5 @@
 /**
- * Rows of token ids and labels, all of one length, from examples.
+ * Rows of token ids and labels, of one length or of a few, from examples.
  *
  * T is the length of a row.
  *
@@ -9,22 +9,14 @@
  */
 
 import type { Example } from "./examples.ts";
-
-/** Label of a position that has no part in the loss, as in PyTorch. */
-export const IGNORED = -100;
-
-/** What rows need of a tokenizer. */
-export interface RowTokenizer {
-  /** Ids of a text; with `addSpecial` false, without begin and end tokens. */
-  encode(
-    text: string,
-    options: { readonly addSpecial: boolean },
-  ): ArrayLike<number>;
-  /** Id of the begin token, or null. */
-  readonly bosId: number | null;
-  /** Id of the end token, or null. */
-  readonly eosId: number | null;
-}
+import {
+  framed,
+  IGNORED,
+  type RowTokenizer,
+  type Sequence,
+  type SequenceOptions,
+  toSequence,
+} from "./sequences.ts";
 
 /** Input ids of T positions, and the id that each should predict. */
 export interface Row {
@@ -32,6 +24,8 @@ export interface Row {
   readonly ids: Int32Array;
   /** T labels: the next id, or -100 where it does not count. */
   readonly labels: Int32Array;
+  /** Positions that are no padding; all when absent. */
+  readonly tokens?: number;
 }
 
 /** Rows of one length, made when asked for. */
@@ -45,18 +39,19 @@ export interface Rows {
 }
 
 /** How examples become rows. */
-export interface RowOptions {
+export interface RowOptions extends SequenceOptions {
   /** T, the positions of a row. */
   readonly seq: number;
-  /** Whether only completions count in the loss; prompts count too when absent. */
-  readonly completionOnly?: boolean;
-  /** What is put between prompt and completion; " =>" when absent. */
-  readonly separator?: string;
+  /** Whether pairs and conversations share rows, as many as fit, one after another; each has a row when absent. */
+  readonly pack?: boolean;
 }
 
 /**
- * Rows of examples. A prompt with its completion is a row: begin, prompt, separator, completion, end, cut at T positions.
- * Texts follow each other, each between begin and end, and are cut into windows of T positions.
+ * Rows of examples. A prompt with its completion is a row: begin, prompt, separator, completion, end, cut at T positions;
+ * and so is a conversation. Texts follow each other, each between begin and end, and are cut into windows of T positions.
+ *
+ * Packed examples see those before them in their row, which models of language bear well; nothing is learned across
+ * their borders. Throws `FormatError` for conversations without a chat template.
  *
  * @example
  * ```ts
@@ -78,63 +73,76 @@ export function toRows(
   tokenizer: RowTokenizer,
   options: RowOptions,
 ): Rows {
-  const { seq } = options;
-  if (!Number.isInteger(seq) || seq < 1) {
-    throw new RangeError(
-      `Cannot make rows of ${seq} positions: the length must be a whole number of at least 1`,
-    );
-  }
-  const pairs = examples.filter((example) => "prompt" in example);
-  const stream = Int32Array.from(
-    examples.flatMap((example) =>
-      "text" in example ? framed(tokenizer, example.text) : []
-    ),
-  );
-  // The last token of a window is only predicted: it opens the next window.
-  const windows = Math.ceil(Math.max(stream.length - 1, 0) / seq);
+  const { seq, pack = false } = options;
+  checkLength(seq);
+  const own = examples.filter((example) => !("text" in example));
+  const sequence = (example: Example) =>
+    toSequence(example, tokenizer, options);
+  const windows = textWindows(examples, tokenizer, seq);
   const padding = tokenizer.eosId ?? 0;
+  const packed = pack ? packedIn(own.map(sequence), seq) : null;
+  const count = packed ? packed.length : own.length;
   return {
-    length: pairs.length + windows,
+    length: count + windows.length,
     seq,
     at: (index) => {
-      const pair = pairs[index];
-      if (pair) {
-        const { ids, learnFrom } = pairIds(pair, tokenizer, options);
-        return toRow(ids, learnFrom, seq, padding);
-      }
-      const start = (index - pairs.length) * seq;
-      return toRow(stream.slice(start, start + seq + 1), 0, seq, padding);
+      const found = index < count
+        ? packed?.[index] ?? sequence(own[index]!)
+        : windows.at(index - count);
+      return padded(found, seq, padding);
     },
   };
 }
 
 /**
- * The ids of a prompt alone: begin, prompt, separator. What generation continues, after training on such rows.
+ * Rows of a few lengths, ascending: each example stands among those of the first length that holds it, or is cut to the
+ * last. So little of a batch is padding, and a compiled step is needed for each length only. Texts are windows of
+ * the last length. Lengths that no example has are left out.
  *
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { promptIds } from "cotan/nn";
+ * import { toBuckets } from "cotan/nn";
  *
  * const letters = {
  *   encode: (text: string) => [...text].map((c) => c.charCodeAt(0)),
  *   bosId: 1,
  *   eosId: 2,
  * };
- * assertEquals(promptIds("a", letters, { separator: "=" }), [1, 97, 61]);
+ * const examples = ["b", "bcdefgh", "c"].map((completion) => ({ prompt: "a", completion }));
+ * const buckets = toBuckets(examples, letters, { lengths: [8, 16, 32] });
+ * assertEquals(buckets.map(({ seq, length }) => [seq, length]), [[8, 2], [16, 1]]);
  * ```
  */
-export function promptIds(
-  prompt: string,
+export function toBuckets(
+  examples: readonly Example[],
   tokenizer: RowTokenizer,
-  options: Pick<RowOptions, "separator"> = {},
-): number[] {
-  const { separator = " =>" } = options;
-  return [...begin(tokenizer), ...encode(tokenizer, prompt + separator)];
+  options: SequenceOptions & { readonly lengths: readonly number[] },
+): Rows[] {
+  const { lengths, ...rest } = options;
+  lengths.forEach(checkLength);
+  if (lengths.length === 0 || lengths.some((d, i) => d <= lengths[i - 1]!)) {
+    throw new RangeError(
+      `Cannot make rows of the lengths [${
+        lengths.join(", ")
+      }]: they must ascend`,
+    );
+  }
+  const last = lengths.at(-1)!;
+  const groups = new Map<number, Example[]>(lengths.map((d) => [d, []]));
+  for (const example of examples) {
+    // The last id is only predicted.
+    const size = "text" in example
+      ? last
+      : toSequence(example, tokenizer, rest).ids.length - 1;
+    groups.get(lengths.find((d) => size <= d) ?? last)!.push(example);
+  }
+  return [...groups].filter(([, group]) => group.length > 0)
+    .map(([seq, group]) => toRows(group, tokenizer, { ...rest, seq }));
 }
 
 /**
- * The positions that each prompt with its completion takes, if it is not cut.
+ * The positions that each prompt with its completion takes, or each conversation, if it is not cut.
  *
  * @example
  * ```ts
@@ -153,52 +161,67 @@ export function promptIds(
 export function rowLengths(
   examples: readonly Example[],
   tokenizer: RowTokenizer,
-  options: Pick<RowOptions, "separator"> = {},
+  options: SequenceOptions = {},
 ): number[] {
-  return examples.filter((example) => "prompt" in example).map((pair) =>
-    pairIds(pair, tokenizer, options).ids.length - 1
+  return examples.filter((example) => !("text" in example)).map((example) =>
+    toSequence(example, tokenizer, options).ids.length - 1
   );
 }
 
-function pairIds(
-  { prompt, completion }: Extract<Example, { prompt: string }>,
+function checkLength(seq: number): void {
+  if (Number.isInteger(seq) && seq >= 1) return;
+  throw new RangeError(
+    `Cannot make rows of ${seq} positions: the length must be a whole number of at least 1`,
+  );
+}
+
+/** Windows of the texts one after another. */
+function textWindows(
+  examples: readonly Example[],
   tokenizer: RowTokenizer,
-  options: Omit<RowOptions, "seq">,
-): { ids: number[]; learnFrom: number } {
-  const { completionOnly = false, separator = " =>" } = options;
-  const opening = promptIds(prompt, tokenizer, { separator });
-  // Encoded whole, so that the space before the completion becomes what the tokenizer makes of it within a text.
-  const ids = framed(tokenizer, `${prompt}${separator} ${completion}`);
-  let shared = 0;
-  while (shared < opening.length && ids[shared] === opening[shared]) shared++;
-  return { ids, learnFrom: completionOnly ? shared : 0 };
+  seq: number,
+): { readonly length: number; at(index: number): Sequence } {
+  const stream = Int32Array.from(
+    examples.flatMap((example) =>
+      "text" in example ? framed(tokenizer, example.text) : []
+    ),
+  );
+  return {
+    // The last token of a window is only predicted: it opens the next window.
+    length: Math.ceil(Math.max(stream.length - 1, 0) / seq),
+    at: (index) => {
+      const ids = [...stream.subarray(index * seq, (index + 1) * seq + 1)];
+      return { ids, labels: ids.slice(1) };
+    },
+  };
 }
 
-function framed(tokenizer: RowTokenizer, text: string): number[] {
-  const end = tokenizer.eosId === null ? [] : [tokenizer.eosId];
-  return [...begin(tokenizer), ...encode(tokenizer, text), ...end];
+/** Sequences one after another, as many in each row as fit in T positions. */
+function packedIn(sequences: readonly Sequence[], seq: number): Sequence[] {
+  const rows: { ids: number[]; labels: number[] }[] = [];
+  for (const { ids, labels } of sequences) {
+    let row = rows.at(-1);
+    if (!row || row.ids.length + ids.length > seq) {
+      rows.push(row = { ids: [], labels: [] });
+    }
+    row.ids.push(...ids);
+    row.labels.push(...labels);
+  }
+  return rows;
 }
 
-function begin(tokenizer: RowTokenizer): number[] {
-  return tokenizer.bosId === null ? [] : [tokenizer.bosId];
-}
-
-function encode(tokenizer: RowTokenizer, text: string): number[] {
-  return Array.from(tokenizer.encode(text, { addSpecial: false }));
-}
-
-/** Ids in the first T positions and what follows each as its label; labels that stand before `learnFrom` do not count. */
-function toRow(
-  all: ArrayLike<number>,
-  learnFrom: number,
+/** The first T positions of a sequence, padded. */
+function padded(
+  { ids, labels }: Sequence,
   seq: number,
   padding: number,
-): Row {
-  const ids = new Int32Array(seq).fill(padding);
-  const labels = new Int32Array(seq).fill(IGNORED);
-  for (let t = 0; t < seq && t < all.length; t++) {
-    ids[t] = all[t]!;
-    if (t + 1 < all.length && t + 1 >= learnFrom) labels[t] = all[t + 1]!;
-  }
-  return { ids, labels };
+): Required<Row> {
+  const row = {
+    ids: new Int32Array(seq).fill(padding),
+    labels: new Int32Array(seq).fill(IGNORED),
+    tokens: Math.min(ids.length, seq),
+  };
+  row.ids.set(ids.slice(0, seq));
+  row.labels.set(labels.slice(0, seq));
+  return row;
 }

@@ -1,51 +1,52 @@
 /**
  * Llama: a decoder with rotary positions, grouped queries, gated feed-forward layers and root-mean-square norms.
  *
- * Letters: B batch, T time, S cache capacity, C channels, H heads, K key and value heads, D head size, V vocabulary.
+ * Letters: B batch, T time, C channels, H heads, K key and value heads, D head size, L labels.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
-import {
-  DTypeError,
-  format,
-  scope,
-  ShapeError,
-  type Tensor,
-  type TensorLike,
-  TreeError,
-} from "../../core/mod.ts";
-import { attention } from "../attention.ts";
+import type { Tensor } from "../../core/mod.ts";
 import { embedding } from "../embedding.ts";
 import { linear } from "../linear.ts";
-import { rmsNorm } from "../norm.ts";
+import { type Norm, rmsNorm } from "../norm.ts";
 import { rope } from "../rope.ts";
+import { activationOf } from "./activations.ts";
+import type { LayerCache } from "./cache.ts";
 import {
-  type Cache,
-  emptyCache,
-  type LayerCache,
-  writeCache,
-} from "./cache.ts";
+  attendCached,
+  baseModel,
+  type BlockOutput,
+  causalModel,
+  type Decoder,
+  runBlocks,
+} from "./decoder.ts";
+import { decoderClassifier } from "./decoder_classifier.ts";
+import { joinHeads, splitHeads } from "./heads.ts";
+import type { BlockKind } from "./llama_blocks.ts";
 import {
   checkLlamaConfig,
-  type FullLlamaConfig,
   type LlamaConfig,
+  type LlamaSpec,
 } from "./llama_config.ts";
-import type { ApplyOptions, Model } from "./model.ts";
 import {
+  type LlamaBaseParams,
+  type LlamaClassifierParams,
   type LlamaLayer,
   type LlamaParams,
   llamaTable,
 } from "./llama_params.ts";
-import { initialize, shapesOf } from "./parameters.ts";
+import type { ApplyOptions, CausalModel, Model } from "./model.ts";
 
 /**
- * A Llama from the fields of Hugging Face's config.json (Touvron et al., arXiv 2302.13971 and 2307.09288).
+ * A Llama from the fields of Hugging Face's config.json (Touvron et al., arXiv 2302.13971 and 2307.09288), or one of its
+ * kin: Mistral (arXiv 2310.06825), Qwen2 (2407.10671), Qwen3 (2505.09388) or SmolLM3, as the first of `architectures` or
+ * else `model_type` says.
  *
- * Throws `FormatError` for a configuration that is incomplete or asks for what is not supported, such as scaled rotary
- * embeddings; a sequence longer than max_position_embeddings is a `ShapeError`.
+ * Throws `FormatError` for a configuration that is incomplete or asks for what is not supported, such as YaRN; a
+ * sequence longer than max_position_embeddings is a `ShapeError`.
  *
  * @example
  * ```ts
@@ -65,164 +66,155 @@ import { initialize, shapesOf } from "./parameters.ts";
  * assertEquals(model.apply(params, ids).shape, [1, 3, 10]);
  * ```
  */
-export function llama(config: LlamaConfig): Model<LlamaParams> {
-  const full = checkLlamaConfig(config);
-  const table = llamaTable(full);
-  const limit = full.max_position_embeddings;
+export function llama(config: LlamaConfig): CausalModel<LlamaParams> {
+  return causalModel(llamaDecoder(config));
+}
 
-  function states(params: LlamaParams, ids: Tensor, options: ApplyOptions) {
-    checkIds(ids, options.position ?? 0, limit);
-    return decode(full, params, ids, options);
-  }
+/**
+ * A Llama without a head, Hugging Face's LlamaModel: `apply` gives the last hidden state [B, T, C]. Paths are those of
+ * `llama`.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { llamaModel } from "cotan/nn";
+ *
+ * const model = llamaModel({
+ *   vocab_size: 10,
+ *   hidden_size: 8,
+ *   intermediate_size: 16,
+ *   num_hidden_layers: 1,
+ *   num_attention_heads: 2,
+ * });
+ * const ids = tensor([[1, 2, 3]], { dtype: "i32" });
+ * assertEquals(model.apply(model.init(random.key(0)), ids).shape, [1, 3, 8]);
+ * ```
+ */
+export function llamaModel(config: LlamaConfig): Model<LlamaBaseParams> {
+  return baseModel(llamaDecoder(config));
+}
 
-  function step(params: LlamaParams, ids: Tensor, options: ApplyOptions) {
-    return scope(() => {
-      const { hidden, cache } = states(params, ids, options);
-      return { logits: head(full, params, hidden.at(-1)!), cache };
-    });
-  }
+/**
+ * A Llama that classifies sequences, Hugging Face's LlamaForSequenceClassification: `apply` gives logits [B, L], read
+ * where `gpt2ForSequenceClassification` reads them.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { random, tensor } from "cotan";
+ * import { llamaForSequenceClassification } from "cotan/nn";
+ *
+ * const model = llamaForSequenceClassification({
+ *   vocab_size: 10,
+ *   hidden_size: 8,
+ *   intermediate_size: 16,
+ *   num_hidden_layers: 1,
+ *   num_attention_heads: 2,
+ *   num_labels: 3,
+ * });
+ * const ids = tensor([[1, 2, 3]], { dtype: "i32" });
+ * assertEquals(model.apply(model.init(random.key(0)), ids).shape, [1, 3]);
+ * ```
+ */
+export function llamaForSequenceClassification(
+  config: LlamaConfig,
+): Model<LlamaClassifierParams> {
+  return decoderClassifier(llamaDecoder(config));
+}
 
+function llamaDecoder(config: LlamaConfig): Decoder<LlamaBaseParams> {
+  const spec = checkLlamaConfig(config), full = spec.config;
+  const fields = {
+    positions: "max_position_embeddings",
+    blocks: "num_hidden_layers",
+  };
+  const { length } = spec.blocks;
   return {
+    name: spec.name,
     config: full,
-    shapes: shapesOf(table),
-    init: (key) =>
-      initialize(table, key, full.initializer_range) as LlamaParams,
-    apply: (params, ids, options = {}) =>
-      scope(() => step(params, ids, options).logits),
-    hidden: (params, ids, options = {}) =>
-      scope(() => states(params, ids, options).hidden),
-    cache: (batch, capacity) => {
-      if (capacity > limit) {
-        throw new ShapeError(
-          `Cannot make a cache of ${capacity} positions: max_position_embeddings is ${limit}`,
-        );
-      }
-      const { num_key_value_heads: K, head_dim: D } = full;
-      return emptyCache(full.num_hidden_layers, [batch, K, capacity, D]);
+    fields,
+    channels: full.hidden_size,
+    table: llamaTable(spec),
+    deviation: full.initializer_range,
+    cached: {
+      blocks: length,
+      heads: full.num_key_value_heads,
+      size: full.head_dim,
     },
-    step: (params, ids, options) => step(params, ids, options),
+    embedding: (params) => params.model.embed_tokens,
+    states: ({ model }, ids, options) => {
+      const x = embedding(model.embed_tokens, ids); // [B, T, C]
+      const run = runBlocks(
+        model.layers,
+        fields,
+        length,
+        x,
+        options.cache,
+        (layer, x, held, i) =>
+          block(spec, spec.blocks[i]!, layer, x, options, held),
+      );
+      const last = norm(spec, model.norm, run.hidden.at(-1)!);
+      return { ...run, hidden: [...run.hidden, last] };
+    },
   };
 }
 
-/** The hidden states of a pass, and what the cache then holds; without a cache to go on from, that is empty. */
-function decode(
-  config: FullLlamaConfig,
-  params: LlamaParams,
-  ids: Tensor,
-  options: ApplyOptions,
-): { readonly hidden: Tensor[]; readonly cache: Cache } {
-  const { embed_tokens, layers, norm } = params.model;
-  if (layers.length !== config.num_hidden_layers) {
-    throw new TreeError(
-      `Cannot apply the model: there are parameters of ${layers.length} layers, and num_hidden_layers is ${config.num_hidden_layers}`,
-    );
-  }
-  let x = embedding(embed_tokens, ids); // [B, T, C]
-  const hidden = [x];
-  const cache: LayerCache[] = [];
-  layers.forEach((layer, i) => {
-    const out = scope(() => block(config, layer, x, options, i));
-    hidden.push(x = out.x);
-    if (out.held) cache.push(out.held);
-  });
-  hidden.push(rmsNorm(norm, x, { eps: config.rms_norm_eps }));
-  return { hidden, cache };
-}
-
-/** The i-th block: its output, and its cache with the new keys and values where there is one. */
 function block(
-  config: FullLlamaConfig,
+  spec: LlamaSpec,
+  kind: BlockKind,
   layer: LlamaLayer,
   x: Tensor,
   options: ApplyOptions,
-  i: number,
-): { readonly x: Tensor; readonly held: LayerCache | undefined } {
-  const { out, held } = mix(config, layer, x, options, options.cache?.[i]);
+  held: LayerCache | undefined,
+): BlockOutput {
+  const { out, held: next } = mix(spec, kind, layer, x, options, held);
   const mid = x.add(out);
-  return { x: mid.add(feedForward(config, layer, mid)), held };
+  return { x: mid.add(feedForward(spec, layer, mid)), held: next };
 }
 
 /** Attention of a block: what is added to x, and the cache with the new keys and values where there is one. */
 function mix(
-  config: FullLlamaConfig,
+  spec: LlamaSpec,
+  { window, isRotated }: BlockKind,
   { input_layernorm, self_attn: p }: LlamaLayer,
   x: Tensor,
   options: ApplyOptions,
   held: LayerCache | undefined,
 ): { readonly out: Tensor; readonly held: LayerCache | undefined } {
-  const { num_attention_heads: H, num_key_value_heads: K } = config;
-  const { mask = null, position = 0 } = options;
-  const turn = (x: Tensor) => rope(x, { base: config.rope_theta, position });
-  const normed = rmsNorm(input_layernorm, x, { eps: config.rms_norm_eps });
-  const q = turn(splitHeads(linear(p.q_proj, normed), H)); // [B, H, T, D]
-  const keys = turn(splitHeads(linear(p.k_proj, normed), K)); // [B, K, T, D]
-  const values = splitHeads(linear(p.v_proj, normed), K);
-  const next = held && {
-    keys: writeCache(held.keys, keys, position),
-    values: writeCache(held.values, values, position),
+  const { num_attention_heads: H, num_key_value_heads: K, rope_theta } =
+    spec.config;
+  const { position = 0 } = options;
+  const turn = { base: rope_theta, position, scaling: spec.scaling };
+  const prepare = (x: Tensor, gain: Norm | undefined): Tensor => {
+    const normed = gain ? norm(spec, gain, x) : x;
+    return isRotated ? rope(normed, turn) : normed;
   };
-  // Without a cache the keys begin where the queries do, wherever that is.
-  const seen = next
-    ? attention(q, next.keys, next.values, { causal: true, mask, position })
-    : attention(q, keys, values, { causal: true, mask });
+  const normed = norm(spec, input_layernorm, x);
+  const q = splitHeads(linear(p.q_proj, normed), H); // [B, H, T, D]
+  const keys = splitHeads(linear(p.k_proj, normed), K); // [B, K, T, D]
+  const { seen, held: next } = attendCached(
+    prepare(q, p.q_norm),
+    prepare(keys, p.k_norm),
+    splitHeads(linear(p.v_proj, normed), K),
+    held,
+    options,
+    { ...(window !== null && { window }) },
+  );
   return { out: linear(p.o_proj, joinHeads(seen)), held: next };
 }
 
 function feedForward(
-  config: FullLlamaConfig,
+  spec: LlamaSpec,
   { post_attention_layernorm, mlp }: LlamaLayer,
   x: Tensor,
 ): Tensor {
-  const eps = config.rms_norm_eps;
-  const normed = rmsNorm(post_attention_layernorm, x, { eps });
-  const gate = linear(mlp.gate_proj, normed).silu();
+  const normed = norm(spec, post_attention_layernorm, x);
+  const activation = activationOf(spec.config.hidden_act);
+  const gate = activation(linear(mlp.gate_proj, normed));
   return linear(mlp.down_proj, gate.mul(linear(mlp.up_proj, normed)));
 }
 
-/** Logits of the last hidden state. */
-function head(
-  config: FullLlamaConfig,
-  params: LlamaParams,
-  x: Tensor,
-): Tensor {
-  if (config.tie_word_embeddings) {
-    return linear({ weight: params.model.embed_tokens.weight }, x);
-  }
-  if (params.lm_head) return linear(params.lm_head, x);
-  throw new TreeError(
-    "Cannot compute logits: there is no lm_head.weight, and tie_word_embeddings is false",
-  );
-}
-
-/** [B, T, n·D] to [B, n, T, D]. */
-function splitHeads(x: Tensor, heads: number): Tensor {
-  const [B, T, size] = x.shape as [number, number, number];
-  return x.reshape([B, T, heads, size / heads]).transpose([0, 2, 1, 3]);
-}
-
-/** [B, H, T, D] to [B, T, H·D]. */
-function joinHeads(x: Tensor): Tensor {
-  const [B, H, T, D] = x.shape as [number, number, number, number];
-  return x.transpose([0, 2, 1, 3]).reshape([B, T, H * D]);
-}
-
-function checkIds(ids: Tensor, position: TensorLike, limit: number): void {
-  if (ids.dtype !== "i32") {
-    throw new DTypeError(
-      `Cannot apply the model to ${format(ids)}: ids are i32; use cast`,
-    );
-  }
-  if (ids.shape.length !== 2) {
-    throw new ShapeError(
-      `Cannot apply the model to ${format(ids)}: ids are [batch, time]`,
-    );
-  }
-  const end = ids.shape[1]! + (typeof position === "number" ? position : 0);
-  if (end > limit) {
-    throw new ShapeError(
-      `Cannot apply the model to ${
-        format(ids)
-      }: ${end} positions exceed max_position_embeddings ${limit}`,
-    );
-  }
+function norm({ config }: LlamaSpec, p: Norm, x: Tensor): Tensor {
+  return rmsNorm(p, x, { eps: config.rms_norm_eps });
 }

@@ -11,8 +11,16 @@
 import type { Embedding } from "../embedding.ts";
 import type { Linear } from "../linear.ts";
 import type { Norm } from "../norm.ts";
-import type { FullLlamaConfig } from "./llama_config.ts";
-import type { ParameterTable } from "./parameters.ts";
+import type { WithHead } from "./decoder.ts";
+import type { WithScore } from "./decoder_classifier.ts";
+import type { LlamaSpec } from "./llama_config.ts";
+import {
+  blocks,
+  dense,
+  gain,
+  type ParameterTable,
+  table,
+} from "./parameters.ts";
 
 /** Parameters of a block, under Hugging Face's names. */
 export type LlamaLayer = {
@@ -28,6 +36,10 @@ export type LlamaLayer = {
     readonly v_proj: Linear;
     /** [C, H·D]. */
     readonly o_proj: Linear;
+    /** Of the queries of each head, [D]; in Qwen3. */
+    readonly q_norm?: Norm;
+    /** Of the keys of each head, [D]; in Qwen3. */
+    readonly k_norm?: Norm;
   };
   /** Before the feed-forward layer. */
   readonly post_attention_layernorm: Norm;
@@ -42,8 +54,8 @@ export type LlamaLayer = {
   };
 };
 
-/** Parameters of Llama, under Hugging Face's names. */
-export type LlamaParams = {
+/** Parameters of a Llama without a head, under Hugging Face's names. */
+export type LlamaBaseParams = {
   /** The decoder. */
   readonly model: {
     /** [V, C]. */
@@ -53,56 +65,47 @@ export type LlamaParams = {
     /** After the last block. */
     readonly norm: Norm;
   };
-  /** [V, C]; absent where the head is tied to the embedding. */
-  readonly lm_head?: Linear;
 };
 
+/** Parameters of a Llama as a language model; lm_head is there where the head is not tied to the embedding. */
+export type LlamaParams = WithHead<LlamaBaseParams>;
+
+/** Parameters of a Llama as a classifier of sequences. */
+export type LlamaClassifierParams = WithScore<LlamaBaseParams>;
+
 /** Shape and first value of each parameter, by path. */
-export function llamaTable(config: FullLlamaConfig): ParameterTable {
+export function llamaTable(
+  { config, biases, hasHeadNorms }: LlamaSpec,
+): ParameterTable {
   const {
     vocab_size: V,
     hidden_size: C,
     intermediate_size: inner,
-    attention_bias,
-    mlp_bias,
+    head_dim: D,
   } = config;
-  const queries = config.num_attention_heads * config.head_dim;
-  const keys = config.num_key_value_heads * config.head_dim;
-  const dense = (
-    path: string,
-    out: number,
-    into: number,
-    bias = false,
-  ): ParameterTable => ({
-    [`${path}.weight`]: { shape: [out, into], start: "normal" },
-    ...(bias &&
-      { [`${path}.bias`]: { shape: [out], start: "zeros" } as const }),
-  });
-  const gain = (path: string): ParameterTable => ({
-    [`${path}.weight`]: { shape: [C], start: "ones" },
-  });
+  const queries = config.num_attention_heads * D;
+  const keys = config.num_key_value_heads * D;
   const layer = (i: number): ParameterTable => {
     const at = `model.layers.${i}`, attn = `${at}.self_attn`, mlp = `${at}.mlp`;
     return {
-      ...gain(`${at}.input_layernorm`),
-      ...dense(`${attn}.q_proj`, queries, C, attention_bias),
-      ...dense(`${attn}.k_proj`, keys, C, attention_bias),
-      ...dense(`${attn}.v_proj`, keys, C, attention_bias),
-      ...dense(`${attn}.o_proj`, C, queries, attention_bias),
-      ...gain(`${at}.post_attention_layernorm`),
-      ...dense(`${mlp}.gate_proj`, inner, C, mlp_bias),
-      ...dense(`${mlp}.up_proj`, inner, C, mlp_bias),
-      ...dense(`${mlp}.down_proj`, C, inner, mlp_bias),
+      ...gain(`${at}.input_layernorm`, C, false),
+      ...dense(`${attn}.q_proj`, queries, C, biases.qkv),
+      ...dense(`${attn}.k_proj`, keys, C, biases.qkv),
+      ...dense(`${attn}.v_proj`, keys, C, biases.qkv),
+      ...dense(`${attn}.o_proj`, C, queries, biases.out),
+      ...(hasHeadNorms && {
+        ...gain(`${attn}.q_norm`, D, false),
+        ...gain(`${attn}.k_norm`, D, false),
+      }),
+      ...gain(`${at}.post_attention_layernorm`, C, false),
+      ...dense(`${mlp}.gate_proj`, inner, C, biases.mlp),
+      ...dense(`${mlp}.up_proj`, inner, C, biases.mlp),
+      ...dense(`${mlp}.down_proj`, C, inner, biases.mlp),
     };
   };
-  const layers = Array.from(
-    { length: config.num_hidden_layers },
-    (_, i) => layer(i),
-  );
-  return Object.assign(
-    dense("model.embed_tokens", V, C),
-    ...layers,
-    gain("model.norm"),
-    config.tie_word_embeddings ? {} : dense("lm_head", V, C),
-  );
+  return {
+    ...table("model.embed_tokens", V, C),
+    ...blocks(config.num_hidden_layers, layer),
+    ...gain("model.norm", C, false),
+  };
 }

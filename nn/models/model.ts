@@ -1,5 +1,5 @@
 /**
- * What a causal language model is: a record of pure functions over its parameters.
+ * What a model is: a record of pure functions over its parameters.
  *
  * Letters: B batch, T time, S cache capacity, C channels, K key and value heads, D head size, V vocabulary.
  *
@@ -24,9 +24,11 @@ export type ModelConfig = {
 export interface ApplyOptions {
   /** [B, T], 1 for a real token, 0 for padding; [B, S] with a cache. */
   readonly mask?: Tensor | null;
+  /** Which segment each token is of, i32 [B, T], in models that tell segments apart; 0. */
+  readonly tokenTypes?: Tensor | null;
   /** Keys and values of earlier tokens, as `step` returns them. They are read, not changed. */
   readonly cache?: Cache;
-  /** Position of the first token, a number or a scalar tensor, which may be traced; 0. */
+  /** Position of the first token: a number, a scalar tensor, or i32 [B], one for each row; may be traced; 0. */
   readonly position?: TensorLike;
 }
 
@@ -34,7 +36,7 @@ export interface ApplyOptions {
 export interface StepOptions {
   /** Keys and values of earlier tokens. */
   readonly cache: Cache;
-  /** Position of the first token, a number or a scalar tensor, which may be traced: how many the cache holds. */
+  /** Position of the first token, a number, a scalar tensor or i32 [B], which may be traced: how many the cache holds. */
   readonly position: TensorLike;
   /** [B, S], 1 for a real token; all when absent. */
   readonly mask?: Tensor | null;
@@ -49,7 +51,7 @@ export type StepResult = {
 };
 
 /**
- * A causal language model with parameters P. It holds no tensors: parameters come first in each call.
+ * A model with parameters P. It holds no tensors: parameters come first in each call.
  *
  * All passes are those of evaluation, without dropout.
  */
@@ -60,10 +62,14 @@ export interface Model<P extends Tree = Tree> {
   readonly shapes: Readonly<Record<string, Shape>>;
   /** Random parameters from a key. */
   init(key: Tensor): P;
-  /** Logits [B, T, V] of ids i32 [B, T]. */
+  /** What the model's head gives for ids i32 [B, T]: logits [B, T, V] of a language model. */
   apply(params: P, ids: Tensor, options?: ApplyOptions): Tensor;
-  /** The output of the embedding, of each block, and of the last norm: [B, T, C] each. */
+  /** The output of the embedding, of each block, and of the last norm where there is one: [B, T, C] each. */
   hidden(params: P, ids: Tensor, options?: ApplyOptions): Tensor[];
+}
+
+/** A causal language model: what it gives at a token depends on that and earlier ones, which a cache holds. */
+export interface CausalModel<P extends Tree = Tree> extends Model<P> {
   /** An empty cache for a number of positions. */
   cache(batch: number, capacity: number): Cache;
   /**
@@ -71,4 +77,28 @@ export interface Model<P extends Tree = Tree> {
    * compiled program serves every position, and a donated cache is updated in place.
    */
   step(params: P, ids: Tensor, options: StepOptions): StepResult;
+}
+
+/**
+ * Whether a model is a causal language model, which `generate` takes.
+ *
+ * @example
+ * ```ts
+ * import { assert } from "@std/assert";
+ * import { isCausal, llama } from "cotan/nn";
+ *
+ * const model = llama({
+ *   vocab_size: 10,
+ *   hidden_size: 8,
+ *   intermediate_size: 16,
+ *   num_hidden_layers: 1,
+ *   num_attention_heads: 2,
+ * });
+ * assert(isCausal(model));
+ * ```
+ */
+export function isCausal<P extends Tree>(
+  model: Model<P>,
+): model is CausalModel<P> {
+  return "step" in model;
 }

@@ -1,5 +1,5 @@
 /**
- * Clipping of gradients by their norm.
+ * Clipping of gradients by their norm, or element by element.
  *
  * This module is browser compatible.
  *
@@ -7,6 +7,7 @@
  */
 
 import { scope, type Tensor, type Tree, tree, zeros } from "../../core/mod.ts";
+import { checked } from "./checks.ts";
 import type { Optimizer, Update } from "./optimizer.ts";
 
 /**
@@ -51,14 +52,41 @@ export function clipByGlobalNorm(limit: number): Optimizer<null> {
   if (!(limit > 0)) {
     throw new RangeError(`Cannot clip to norm ${limit}: it must be positive`);
   }
-  return {
+  return checked({
     init: () => null,
     update<P extends Tree>(grads: P): Update<P, null> {
-      return scope(() => {
-        const factor = globalNorm(grads).add(1e-6).reciprocal().mul(limit)
-          .minimum(1);
-        return { updates: tree.map((g) => g.mul(factor), grads), state: null };
-      });
+      const factor = globalNorm(grads).add(1e-6).reciprocal().mul(limit)
+        .minimum(1);
+      return { updates: tree.map((g) => g.mul(factor), grads), state: null };
     },
-  };
+  });
+}
+
+/**
+ * Gradients whose elements are kept between -limit and limit, as by torch.nn.utils.clip_grad_value_.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { tensor } from "cotan";
+ * import { clipByValue } from "cotan/nn";
+ *
+ * const grads = { w: tensor([3, -0.5]) };
+ * const { updates } = clipByValue(1).update(grads, null, grads);
+ * assertEquals(await updates.w.toArray(), [1, -0.5]);
+ * ```
+ */
+export function clipByValue(limit: number): Optimizer<null> {
+  if (!(limit > 0)) {
+    throw new RangeError(`Cannot clip to value ${limit}: it must be positive`);
+  }
+  return checked({
+    init: () => null,
+    update<P extends Tree>(grads: P): Update<P, null> {
+      return {
+        updates: tree.map((g) => g.clip(-limit, limit), grads),
+        state: null,
+      };
+    },
+  });
 }

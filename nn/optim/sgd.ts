@@ -6,24 +6,19 @@
  * @module
  */
 
-import {
-  scope,
-  type Tensor,
-  type Tree,
-  tree,
-  where,
-  zeros,
-} from "../../core/mod.ts";
+import { type Tensor, type Tree, tree, where, zeros } from "../../core/mod.ts";
+import { checked, checkRate } from "./checks.ts";
+import { type DecayOptions, withDecay } from "./decay.ts";
 import {
   type Optimizer,
   type Schedule,
   type Update,
   zerosLike,
 } from "./optimizer.ts";
-import { checkRate, constant } from "./schedules.ts";
+import { scheduleOf } from "./schedules.ts";
 
 /** Options of `sgd`. */
-export interface SgdOptions {
+export interface SgdOptions extends DecayOptions {
   /** A number, or a schedule. */
   readonly learningRate: number | Schedule;
   /** How much of the velocity is kept; 0, which needs no velocity. */
@@ -32,8 +27,6 @@ export interface SgdOptions {
   readonly dampening?: number;
   /** Whether to look ahead along the velocity; false. */
   readonly nesterov?: boolean;
-  /** Multiple of the parameters added to the gradient; 0. */
-  readonly weightDecay?: number;
 }
 
 /** State of `sgd`. */
@@ -69,12 +62,16 @@ export function sgd(options: SgdOptions): Optimizer<SgdState> {
     dampening = 0,
     nesterov = false,
     weightDecay = 0,
+    mask,
   } = options;
   checkRate("weightDecay", weightDecay);
   checkRate("momentum", momentum);
-  const rate = typeof learningRate === "number"
-    ? constant(learningRate)
-    : learningRate;
+  if (nesterov && (momentum === 0 || dampening !== 0)) {
+    throw new RangeError(
+      `Cannot look ahead with momentum ${momentum} and dampening ${dampening}: nesterov needs momentum above 0 and dampening 0`,
+    );
+  }
+  const rate = scheduleOf(learningRate);
 
   function init(params: Tree): SgdState {
     return {
@@ -88,29 +85,25 @@ export function sgd(options: SgdOptions): Optimizer<SgdState> {
     { count, velocity }: SgdState,
     params: P,
   ): Update<P, SgdState> {
-    return scope(() => {
-      const g = weightDecay === 0
-        ? grads
-        : tree.map((g, p) => g.add(p!.mul(weightDecay)), grads, params);
-      let direction = g, next: Tree = null;
-      if (momentum !== 0) {
-        const first = count.eq(0);
-        const moved = tree.map(
-          (g, u) => where(first, g, u!.mul(momentum).add(g.mul(1 - dampening))),
-          g,
-          velocity,
-        );
-        next = moved;
-        direction = nesterov
-          ? tree.map((g, u) => g.add(u!.mul(momentum)), g, moved)
-          : moved;
-      }
-      const lr = rate(count).neg();
-      return {
-        updates: tree.map((d) => d.mul(lr), direction),
-        state: { count: count.add(1), velocity: next },
-      };
-    });
+    const g = withDecay(grads, params, options);
+    let direction = g, next: Tree = null;
+    if (momentum !== 0) {
+      const first = count.eq(0);
+      const moved = tree.map(
+        (g, u) => where(first, g, u!.mul(momentum).add(g.mul(1 - dampening))),
+        g,
+        velocity,
+      );
+      next = moved;
+      direction = nesterov
+        ? tree.map((g, u) => g.add(u!.mul(momentum)), g, moved)
+        : moved;
+    }
+    const lr = rate(count).neg();
+    return {
+      updates: tree.map((d) => d.mul(lr), direction),
+      state: { count: count.add(1), velocity: next },
+    };
   }
-  return { init, update };
+  return checked({ init, update }, mask);
 }

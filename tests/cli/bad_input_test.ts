@@ -90,7 +90,7 @@ const mistakes: Record<string, Mistake> = {
   ),
   "a data file with a bad line": data(
     '{"text": "good"}\n{"txet": "bad"}\n',
-    'error: Cannot read FILE, line 2: there is no "prompt"; found "txet", expected {"text"} or {"prompt", "completion"}',
+    'error: Cannot read FILE, line 2: there is no "prompt"; found "txet", expected {"text"}, {"prompt", "completion"} or {"messages"}',
   ),
   "an architecture that is not there": config(
     { architectures: ["MambaForCausalLM"] },

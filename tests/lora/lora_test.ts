@@ -163,10 +163,6 @@ Deno.test("a target that takes nothing, or no linear layer, is refused", () => {
       "Cannot adapt: the targets take none of the 20 layers",
     ],
     [
-      "embed_tokens",
-      "Cannot adapt model.embed_tokens: it is an embedding, and adapters of embeddings are not supported yet",
-    ],
-    [
       ["q_proj", "input_layernorm"],
       "Cannot adapt model.layers.0.input_layernorm: its weight is f32[8], and that of a linear layer is [out, in]",
     ],
@@ -213,15 +209,17 @@ Deno.test("ranks, alphas and options that make no sense are refused, and nothing
       `Cannot adapt with alpha ${alpha}: it must be a positive number`,
     );
   }
-  assertThrows(
-    () => adapt(params, { key, dropout: 0.1 }),
-    RangeError,
-    "Cannot adapt with dropout 0.1: dropout in adapters is not supported yet; use 0",
-  );
+  for (const dropout of [-0.1, 1, NaN]) {
+    assertThrows(
+      () => adapt(params, { key, dropout }),
+      RangeError,
+      `Cannot adapt with dropout ${dropout}: it must be at least 0 and below 1`,
+    );
+  }
   assertThrows(
     () => adapt(params, { key, init: "zero" as "kaiming" }),
     RangeError,
-    'Cannot initialise adapters by "zero": there are "kaiming" and "gaussian"',
+    'Cannot initialise adapters by "zero": there are "kaiming", "gaussian", "pissa" and "pissa_niter_4" with any number',
   );
   const tuned = adapt(params, { key });
   assertThrows(
@@ -255,7 +253,22 @@ Deno.test("the trainable half is exactly a and b of the targets, and merges back
 });
 
 Deno.test("paths of adapters are told from others, with a slice or a name in between", () => {
-  for (const path of ["lora.a", "x.lora.b", "x.lora.0.a", "x.lora.tale.b"]) {
+  for (
+    const path of [
+      "lora.a",
+      "x.lora.b",
+      "x.lora.0.a",
+      "x.lora.tale.b",
+      "x.lora.tale.0.b",
+      "x.lora.slices.2.a",
+      "x.lora.tale.slices.2.a",
+      "x.lora.magnitude",
+      "x.lora.0.magnitude",
+      "x.lora.bias",
+      "x.lora.weight",
+      "x.lora.tale.weight",
+    ]
+  ) {
     assert(isAdapter(path), path);
   }
   for (
@@ -263,6 +276,16 @@ Deno.test("paths of adapters are told from others, with a slice or a name in bet
       "a",
       "lora",
       "x.lora.scale",
+      "x.lora.0.scale",
+      "x.lora.rank",
+      "x.lora.ranks",
+      "x.lora.from",
+      "x.lora.tale.key",
+      "x.lora.rate",
+      "x.lora.rows",
+      "x.weight",
+      "x.bias",
+      "x.weight.int8",
       "lora.a.b.a",
       "xlora.a",
       "lora.ab",

@@ -1,8 +1,14 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import {
   init,
   jit,
   memory,
+  random,
   scope,
   tensor,
   tree,
@@ -13,21 +19,29 @@ import {
 import {
   dropAdapters,
   isAdapter,
+  lora,
   mergeAdapters,
   scaleAdapters,
+  verifyMerge,
 } from "../../lora/mod.ts";
-import { adapt, baseParams, logits, model, trained } from "./support.ts";
+import { gpt2 } from "../../nn/models/mod.ts";
+import {
+  adapt,
+  baseParams,
+  distance,
+  gpt,
+  gptConfig,
+  logits,
+  model,
+  moved,
+  outputs,
+  trained,
+} from "./support.ts";
 
 await init({ backend: "reference" });
 
 const params = baseParams();
 const tuned = trained(adapt(params));
-
-/** Largest distance, relative to the largest value. */
-function distance(x: Float32Array, y: Float32Array): number {
-  const largest = Math.max(...x.map(Math.abs));
-  return Math.max(...x.map((value, i) => Math.abs(value - y[i]!))) / largest;
-}
 
 Deno.test("merged weights compute what the adapters did, and leave the tree as it was", async () => {
   const before = await logits(tuned);
@@ -113,4 +127,70 @@ Deno.test("a tree without adapters, or half a tree, is refused", () => {
         "merge the trainable and the frozen half first, by tree.merge",
     );
   }
+});
+
+Deno.test("an embedding that the head is tied to is merged only where the head gets a weight of its own", async () => {
+  const base = gpt.init(random.key(1));
+  const options = { targets: "wte", rank: 2, alpha: 2, key: random.key(0) };
+  const tied = moved(lora(base, options));
+  const message =
+    "Cannot merge the adapter at transformer.wte: its table is the output head's weight too, which has no adapter; " +
+    "pass untie: true for a head of its own, and set tie_word_embeddings to false";
+  const error = assertThrows(() => mergeAdapters(tied), TreeError);
+  assertEquals(error.message, message);
+  const merged = mergeAdapters(tied, { untie: true });
+  assertStrictEquals(merged.lm_head!.weight, base.transformer.wte.weight);
+  const untied = gpt2({ ...gptConfig, tie_word_embeddings: false });
+  const [before, after] = [
+    await outputs(gpt, tied),
+    await outputs(untied, merged),
+  ];
+  assert(distance(before, after) < 1e-5);
+  // Tables of positions, and of tokens where there is a head, are no one else's.
+  mergeAdapters(lora(base, { ...options, targets: "wpe" }));
+  const classifier = { ...base, score: { weight: zeros([2, 8]) } };
+  mergeAdapters(lora(classifier, options));
+  const masked = {
+    bert: { embeddings: { word_embeddings: { weight: zeros([11, 8]) } } },
+    cls: { predictions: { transform: { dense: { weight: zeros([8, 8]) } } } },
+  };
+  mergeAdapters(lora({ bert: masked.bert }, {
+    ...options,
+    targets: "word_embeddings",
+  }));
+  const bert = lora(masked, { ...options, targets: "word_embeddings" });
+  assertThrows(
+    () => mergeAdapters(bert, { untie: true }),
+    TreeError,
+    "Cannot merge the adapter at bert.embeddings.word_embeddings: its table is the output head's weight too, and the head of this model can have no other",
+  );
+});
+
+Deno.test("a square weight of no known name is merged the way the caller says", async () => {
+  const weight = zeros([2, 2]);
+  const lora = {
+    a: tensor([[1, 2]]),
+    b: tensor([[1], [0]]),
+    scale: tensor(1),
+  };
+  const merged = (fanInFanOut?: boolean) =>
+    mergeAdapters({ mine: { weight, lora } }, {
+      ...(fanInFanOut !== undefined && { fanInFanOut }),
+    }).mine.weight.toArray();
+  assertEquals(await merged(), [[1, 2], [0, 0]]);
+  assertEquals(await merged(true), [[1, 0], [2, 0]]);
+});
+
+Deno.test("the check of a merge says how far outputs are", async () => {
+  const ids = tensor(Int32Array.of(1, 2, 3), { shape: [1, 3] });
+  const { largest, relative } = await verifyMerge(
+    (p) => model.apply(p, ids),
+    tuned,
+  );
+  assert(largest > 0 && relative < 1e-5);
+  const wrong = await verifyMerge(
+    (p) => p === tuned ? tensor([1, 4]) : tensor([1, 2]),
+    tuned,
+  );
+  assertEquals(wrong, { largest: 2, relative: 0.5 });
 });

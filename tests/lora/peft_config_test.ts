@@ -106,10 +106,6 @@ Deno.test("what is malformed or not supported yet is refused", () => {
       'modules_to_save is ["classifier"], which is not supported yet',
     ],
     [
-      { fan_in_fan_out: true },
-      "fan_in_fan_out is true, which is not supported yet",
-    ],
-    [
       { init_lora_weights: "pissa_niter_4" },
       'init_lora_weights is "pissa_niter_4", which is not supported yet',
     ],

@@ -5,8 +5,13 @@
  */
 
 import { random, scope, type Tensor, tensor, tree } from "../../core/mod.ts";
-import { lora, type LoraOptions } from "../../lora/mod.ts";
-import { llama, type LlamaParams } from "../../nn/models/mod.ts";
+import { isAdapter, lora, type LoraOptions } from "../../lora/mod.ts";
+import {
+  gpt2,
+  llama,
+  type LlamaParams,
+  type Model,
+} from "../../nn/models/mod.ts";
 
 /** A Llama of two blocks with grouped queries; the head is tied. */
 export const model = llama({
@@ -62,4 +67,60 @@ export async function logits(params: LlamaParams): Promise<Float32Array> {
 export function pathsOf(params: LlamaParams, pattern: RegExp): string[] {
   return tree.leaves(params).map(({ path }) => path)
     .filter((path) => pattern.test(path));
+}
+
+/** A GPT-2 of two blocks, whose weights are large enough that a change of one shows. */
+export const gptConfig = {
+  vocab_size: 11,
+  n_positions: 16,
+  n_embd: 8,
+  n_layer: 2,
+  n_head: 2,
+  initializer_range: 0.5,
+};
+/** The model. */
+export const gpt = gpt2(gptConfig);
+
+/** Token ids of a fixed batch. */
+export function someIds(): Tensor {
+  return tensor(Int32Array.of(1, 2, 3, 4, 10, 0), { shape: [2, 3] });
+}
+
+/** The tree with other values in its trainable leaves, as after training. */
+export function moved<T extends tree.Tree>(tuned: T, seed = 3): T {
+  return scope(() => {
+    let next = 0;
+    const key = random.key(seed);
+    const [trainable, rest] = tree.partition(tuned, isAdapter);
+    return tree.merge(
+      tree.map(
+        (x) => x.add(random.normal(random.foldIn(key, next++), x.shape)),
+        trainable,
+      ),
+      rest,
+    );
+  });
+}
+
+/** Paths and types of the leaves below a path. */
+export function typesIn(t: tree.Tree, pattern = /./): string[] {
+  return tree.leaves(t).map(({ path, leaf }) => `${path} ${leaf}`)
+    .filter((text) => pattern.test(text));
+}
+
+/** Values of the model's logits, whatever the model. */
+export async function outputs<P extends tree.Tree>(
+  model: Model<P>,
+  params: P,
+): Promise<number[]> {
+  using ids = someIds();
+  using out = model.apply(params, ids);
+  return [...await out.data()];
+}
+
+/** Largest distance, relative to the largest value. */
+export function distance(x: ArrayLike<number>, y: ArrayLike<number>): number {
+  const [a, b] = [Array.from(x), Array.from(y)];
+  const largest = Math.max(...a.map(Math.abs), 1e-30);
+  return Math.max(...a.map((v, i) => Math.abs(v - b[i]!))) / largest;
 }

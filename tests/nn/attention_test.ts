@@ -14,12 +14,15 @@ interface Case {
   S: number;
   D: number;
   causal: boolean;
-  position: number;
+  /** Of all rows, or of each. */
+  position: number | number[];
+  window: number;
   mask: number[] | null;
 }
 
 /** The formula, one query after another. */
-function naive({ B, K, G, T, S, D, causal, position, mask }: Case): number[] {
+function naive(c: Case): number[] {
+  const { B, K, G, T, S, D, causal, position, window, mask } = c;
   const H = K * G;
   const q = values(B * H * T * D, 1), k = values(B * K * S * D, 2);
   const v = values(B * K * S * D, 3);
@@ -29,7 +32,8 @@ function naive({ B, K, G, T, S, D, causal, position, mask }: Case): number[] {
       const kv = (b * K + Math.floor(h / G)) * S;
       for (let t = 0; t < T; t++) {
         const weights = Array.from({ length: S }, (_, s) => {
-          if (causal && s > t + position) return 0;
+          const at = t + (Array.isArray(position) ? position[b]! : position);
+          if (causal && (s > at || s <= at - window)) return 0;
           if (mask && mask[b * S + s] === 0) return 0;
           let score = 0;
           for (let d = 0; d < D; d++) {
@@ -50,6 +54,12 @@ function naive({ B, K, G, T, S, D, causal, position, mask }: Case): number[] {
 }
 
 const small = fc.integer({ min: 1, max: 4 });
+const offset = fc.integer({ min: 0, max: 3 });
+
+function exactly<T>(size: number, of: fc.Arbitrary<T>): fc.Arbitrary<T[]> {
+  return fc.array(of, { minLength: size, maxLength: size });
+}
+
 const cases: fc.Arbitrary<Case> = fc.record({
   B: fc.integer({ min: 1, max: 3 }),
   K: fc.integer({ min: 1, max: 3 }),
@@ -58,29 +68,32 @@ const cases: fc.Arbitrary<Case> = fc.record({
   S: small,
   D: small,
   causal: fc.boolean(),
-  position: fc.integer({ min: 0, max: 3 }),
+  window: fc.constantFrom(1, 2, 3, Infinity),
 }).chain((sizes) =>
-  fc.option(fc.array(fc.constantFrom(0, 1), {
-    minLength: sizes.B * sizes.S,
-    maxLength: sizes.B * sizes.S,
-  })).map((mask) => ({ ...sizes, mask }))
+  fc.record({
+    mask: fc.option(exactly(sizes.B * sizes.S, fc.constantFrom(0, 1))),
+    position: fc.oneof(offset, exactly(sizes.B, offset)),
+  }).map((rest) => ({ ...sizes, ...rest }))
 );
 
 Deno.test("attention equals the naive formula for all heads, masks and positions", async () => {
   await fc.assert(
     fc.asyncProperty(cases, async (c) => {
-      const { B, K, G, T, S, D, causal, position } = c;
+      const { B, K, G, T, S, D, causal, window } = c;
+      const position = Array.isArray(c.position)
+        ? tensor(Int32Array.from(c.position))
+        : c.position;
       const mask = c.mask &&
         tensor(Int32Array.from(c.mask), { shape: [B, S] });
       const y = attention(
         varied([B, K * G, T, D], 1),
         varied([B, K, S, D], 2),
         varied([B, K, S, D], 3),
-        { causal, position, mask },
+        { causal, position, window, mask },
       );
       await assertClose(y, naive(c), { shape: [B, K * G, T, D] });
     }),
-    { numRuns: 60 },
+    { numRuns: 100 },
   );
 });
 

@@ -1,6 +1,14 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { grad, memory, ShapeError, tensor, zeros } from "cotan";
-import { embedding, linear } from "cotan/nn";
+import {
+  concat,
+  grad,
+  memory,
+  ShapeError,
+  type Tensor,
+  tensor,
+  zeros,
+} from "cotan";
+import { conv1D, embedding, linear, type Lora } from "cotan/nn";
 import { assertClose, ids, useOracle, values, varied } from "./support.ts";
 
 Deno.test.beforeAll(useOracle);
@@ -43,6 +51,88 @@ Deno.test("an adapter with b = 0 changes no bit", async () => {
     await linear({ weight, bias, lora }, x).data(),
     await linear({ weight, bias }, x).data(),
   );
+});
+
+Deno.test("Conv1D is the linear layer with its weight transposed", async () => {
+  const weight = varied([3, 4], 1), bias = varied([3], 5);
+  const x = varied([5, 4], 2);
+  const lora = { a: varied([2, 4], 3), b: varied([3, 2], 4), scale: tensor(2) };
+  const expected = await linear({ weight, bias, lora }, x).data();
+  const p = { weight: weight.transpose(), bias, lora };
+  await assertClose(conv1D(p, x), expected, { shape: [5, 3] });
+  assertThrows(
+    () => conv1D({ weight: zeros([7, 16]) }, zeros([4, 8])),
+    ShapeError,
+    "Cannot apply a Conv1D layer of weight f32[7, 16] to f32[4, 8]: the last axis must be 7",
+  );
+});
+
+/** An adapter of rank 3 from 4 features. */
+function adapter(out: number, seed: number): Lora {
+  return {
+    a: varied([3, 4], seed),
+    b: varied([out, 3], seed + 1),
+    scale: tensor(0.5),
+  };
+}
+
+Deno.test("adapters of slices change their parts of the output alone", async () => {
+  const weight = varied([6, 4], 1), x = varied([2, 5, 4], 2);
+  const [first, last] = [adapter(2, 3), adapter(2, 5)];
+  const parts = [[0, 2], [2, 4], [4, 6]].map(([from, to]) =>
+    weight.slice([[from!, to!]])
+  );
+  const expected = [first, null, last].map((lora, i) =>
+    linear(lora ? { weight: parts[i]!, lora } : { weight: parts[i]! }, x)
+  );
+  const y = linear({ weight, lora: [first, null, last] }, x);
+  await assertClose(y, await concat(expected, { axis: -1 }).data());
+});
+
+Deno.test("several adapters by name add up", async () => {
+  const weight = varied([6, 4], 1), x = varied([5, 4], 2);
+  const [one, two] = [adapter(6, 3), [null, adapter(3, 5)]];
+  const base = linear({ weight }, x);
+  const sum = linear({ weight, lora: one }, x).sub(base)
+    .add(linear({ weight, lora: two }, x));
+  const y = linear({ weight, lora: { one, two } }, x);
+  await assertClose(y, await sum.data());
+});
+
+Deno.test("a rank in use cuts an adapter, and ranks before `from` do not learn", async () => {
+  const weight = varied([6, 4], 1), x = varied([5, 4], 2);
+  const whole = adapter(6, 3);
+  const at = (rank: number, from: number) => ({
+    ...whole,
+    rank: tensor(rank, { dtype: "i32" }),
+    from: tensor(from, { dtype: "i32" }),
+  });
+  const cut = {
+    a: whole.a.slice([[0, 2]]),
+    b: whole.b.slice([null, [0, 2]]),
+    scale: whole.scale,
+  };
+  const expected = linear({ weight, lora: cut }, x);
+  await assertClose(
+    linear({ weight, lora: at(2, 1) }, x),
+    await expected.data(),
+  );
+  const gradients = (from: number) =>
+    grad(({ a, b }: Pick<Lora, "a" | "b">) =>
+      linear({ weight, lora: { ...at(2, from), a, b } }, x).square().sum()
+    )({ a: whole.a, b: whole.b });
+  const all = gradients(0), last = gradients(1);
+  const row = [null, [1, 2]] as const;
+  await assertClose(
+    last.a.slice([[1, 2]]),
+    await all.a.slice([[1, 2]]).data(),
+  );
+  await assertClose(last.b.slice(row), await all.b.slice(row).data());
+  const kept = (g: Tensor) => g.abs().sum().item();
+  const row1 = await kept(all.a.slice([[1, 2]])),
+    b1 = await kept(all.b.slice(row));
+  await assertClose(last.a.abs().sum(), [row1]);
+  await assertClose(last.b.abs().sum(), [b1]);
 });
 
 Deno.test("gradients of an adapter are dB = s Gᵀu and dA = s (G B)ᵀ x", async () => {

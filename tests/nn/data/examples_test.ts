@@ -46,6 +46,11 @@ Deno.test("a JSON line comes back as it was written", () => {
   const example = fc.oneof(
     fc.record({ text: word }),
     fc.record({ prompt: word, completion: word }),
+    fc.record({
+      messages: fc.array(fc.record({ role: word, content: fc.string() }), {
+        minLength: 1,
+      }),
+    }),
   );
   fc.assert(fc.property(fc.array(example, { minLength: 1 }), (examples) => {
     const text = examples.map((x) => JSON.stringify(x)).join("\n");
@@ -54,7 +59,8 @@ Deno.test("a JSON line comes back as it was written", () => {
 });
 
 Deno.test("a bad line is named with the file, its number and the reason", () => {
-  const expected = 'expected {"text"} or {"prompt", "completion"}';
+  const expected =
+    'expected {"text"}, {"prompt", "completion"} or {"messages"}';
   const cases: [line: string, reason: string][] = [
     ["[1]", `it is not an object; ${expected}`],
     ["{}", `there is no "prompt"; found no keys, ${expected}`],
@@ -69,6 +75,11 @@ Deno.test("a bad line is named with the file, its number and the reason", () => 
     ['{"text": 3}', '"text" is not a string'],
     ['{"text": " "}', '"text" is empty'],
     ['{"prompt": "a", "completion": ""}', '"completion" is empty'],
+    ['{"messages": []}', '"messages" is not a list of at least one message'],
+    [
+      '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant"}]}',
+      'message 2 of "messages" is not {"role", "content"} of strings',
+    ],
   ];
   for (const [line, reason] of cases) {
     assertEquals(
@@ -82,7 +93,7 @@ Deno.test("a line that is not JSON is refused with the parser's reason", () => {
   assertEquals(
     refusal('{"text": "a"', "a.jsonl"),
     "Cannot read a.jsonl, line 1: it is not JSON (Expected ',' or '}' after property value in JSON at position 12 " +
-      '(line 1 column 13)); expected {"text"} or {"prompt", "completion"}',
+      '(line 1 column 13)); expected {"text"}, {"prompt", "completion"} or {"messages"}',
   );
 });
 

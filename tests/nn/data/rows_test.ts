@@ -1,10 +1,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { FormatError } from "../../../core/mod.ts";
 import {
+  type Chat,
   type Example,
   promptIds,
+  type Row,
   rowLengths,
   type RowOptions,
+  toBuckets,
   toRows,
 } from "../../../nn/data/mod.ts";
 
@@ -101,4 +105,106 @@ Deno.test("rows of no positions are refused", () => {
     RangeError,
     "Cannot make rows of 0 positions: the length must be a whole number of at least 1",
   );
+});
+
+/** `<role>content;` for each message. */
+const chat: Chat = (messages, { addGenerationPrompt }) =>
+  messages.map(({ role, content }) => `<${role}>${content};`).join("") +
+  (addGenerationPrompt ? "<assistant>" : "");
+
+const talk = {
+  messages: [
+    { role: "user", content: "hi" },
+    { role: "assistant", content: "yo" },
+    { role: "user", content: "ok" },
+    { role: "assistant", content: "bye" },
+  ],
+};
+
+Deno.test("a conversation is what the template writes, and with completionOnly its answers alone are learned", () => {
+  const text = "<user>hi;<assistant>yo;<user>ok;<assistant>bye;";
+  const all = row(talk, { seq: 60, chat });
+  assertEquals(all.ids.slice(0, text.length), codes(text));
+  assertEquals(all.labels.slice(0, text.length - 1), codes(text).slice(1));
+  const { ids, labels } = row(talk, { seq: 60, chat, completionOnly: true });
+  assertEquals(ids, all.ids);
+  assertEquals(
+    String.fromCodePoint(...labels.map((id) => id === -100 ? 46 : id)),
+    text.slice(1).replace(
+      /<user>hi;<|<user>ok;<|assistant>|user>hi;</g,
+      (s) => ".".repeat(s.length),
+    ) + ".".repeat(60 - text.length + 1),
+  );
+});
+
+Deno.test("a conversation without a template is an error", () => {
+  assertThrows(
+    () => row(talk, { seq: 8 }),
+    FormatError,
+    "Cannot make rows of a conversation: there is no chat template; give one as `chat`",
+  );
+});
+
+const pairs = fc.array(
+  fc.record({
+    prompt: fc.string({ maxLength: 8 }),
+    completion: fc.string({ minLength: 1, maxLength: 12 }),
+  }),
+  { minLength: 1, maxLength: 12 },
+);
+
+Deno.test("packed rows hold the sequences whole and in order, and nothing is learned across borders", () => {
+  fc.assert(fc.property(pairs, (examples) => {
+    const seq = 40;
+    const rows = toRows(examples, letters, { seq, pack: true });
+    const alone = toRows(examples, letters, { seq });
+    const real = (row: Row) => [...row.ids.subarray(0, row.tokens)];
+    const all = Array.from({ length: rows.length }, (_, i) => rows.at(i));
+    const each = examples.map((_, i) => alone.at(i));
+    assertEquals(all.flatMap(real), each.flatMap(real));
+    const labels = (row: Row) => [...row.labels.subarray(0, row.tokens)];
+    assertEquals(all.flatMap(labels), each.flatMap(labels));
+    // No row could have taken the first sequence of the next one.
+    all.slice(1).forEach((row, i) => {
+      const end = row.ids.indexOf(EOS) + 1;
+      assert(all[i]!.tokens! + end > seq);
+    });
+  }));
+});
+
+Deno.test("each example stands among rows of the first length that holds it", () => {
+  fc.assert(fc.property(pairs, (examples) => {
+    const lengths = [12, 16, 24];
+    const buckets = toBuckets(examples, letters, { lengths });
+    const sizes = rowLengths(examples, letters);
+    for (const rows of buckets) {
+      const below = lengths[lengths.indexOf(rows.seq) - 1] ?? 0;
+      const fitting = examples.filter((_, i) =>
+        sizes[i]! > below && (sizes[i]! <= rows.seq || rows.seq === 24)
+      );
+      assertEquals(rows.length, fitting.length);
+      fitting.forEach((example, i) =>
+        assertEquals(
+          rows.at(i),
+          toRows([example], letters, { seq: rows.seq }).at(0),
+        )
+      );
+    }
+    assertEquals(
+      buckets.reduce((sum, { length }) => sum + length, 0),
+      examples.length,
+    );
+  }));
+});
+
+Deno.test("lengths that do not ascend are an error", () => {
+  for (const lengths of [[], [8, 8], [16, 8]]) {
+    assertThrows(
+      () => toBuckets([pair], letters, { lengths }),
+      RangeError,
+      `Cannot make rows of the lengths [${
+        lengths.join(", ")
+      }]: they must ascend`,
+    );
+  }
 });

@@ -26,7 +26,7 @@ Deno.test("no held-out prompt was trained on", () => {
   fc.assert(fc.property(pairs, (examples) => {
     const { train, valid } = holdOut(examples, { fraction: 0.5 });
     const prompts = (list: Example[]): Set<string> =>
-      new Set(list.map((e) => "prompt" in e ? e.prompt : e.text));
+      new Set(list.map((e) => "prompt" in e ? e.prompt : JSON.stringify(e)));
     assert(prompts(train).isDisjointFrom(prompts(valid)));
   }));
 });

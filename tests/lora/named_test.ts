@@ -1,0 +1,404 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  jit,
+  memory,
+  random,
+  scope,
+  type Tensor,
+  tensor,
+  tree,
+  TreeError,
+} from "cotan";
+import {
+  activate,
+  adapterNames,
+  combineAdapters,
+  dropAdapters,
+  lora,
+  type LoraOptions,
+  mergeAdapters,
+  report,
+  scaleAdapters,
+  stackAdapters,
+  withRows,
+} from "cotan/lora";
+import { assertNoLeaks } from "cotan/testing";
+import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { distance, gpt, moved, outputs, someIds, typesIn } from "./support.ts";
+
+type Params = ReturnType<typeof gpt.init>;
+
+function base(): Params {
+  return gpt.init(random.key(1));
+}
+
+const options = { targets: ["c_attn", "wpe"], rank: 2, alpha: 3 };
+
+function adapt(
+  params: Params,
+  name: string,
+  changes: Partial<LoraOptions> = {},
+): Params {
+  const key = random.key(name.length);
+  return lora(params, { ...options, key, name, ...changes });
+}
+
+/** Two adapters with values, by name. */
+function both(params: Params): Params {
+  return moved(adapt(adapt(params, "tales"), "haiku", { rank: 1 }));
+}
+
+inFloat64(
+  "adapters by name stand side by side, add up, and are chosen at no cost",
+  async () => {
+    const params = base(), tuned = both(params);
+    assertEquals(adapterNames(tuned), ["tales", "haiku"]);
+    assertEquals(
+      typesIn(tuned, /h\.0.*lora/).map((text) => text.replace(/^.*lora\./, "")),
+      [
+        "tales.a f32[2, 8]",
+        "tales.b f32[24, 2]",
+        "tales.scale f32[]",
+        "haiku.a f32[1, 8]",
+        "haiku.b f32[24, 1]",
+        "haiku.scale f32[]",
+      ],
+    );
+    const before = memory().tensors;
+    const tales = activate(tuned, "tales"), haiku = activate(tuned, "haiku");
+    activate(tuned, ["haiku", "tales"]);
+    assertEquals(memory().tensors, before);
+    assertEquals(typesIn(tales, /wpe.*lora/), [
+      "transformer.wpe.lora.a f32[2, 16]",
+      "transformer.wpe.lora.b f32[8, 2]",
+      "transformer.wpe.lora.scale f32[]",
+    ]);
+    assertEquals(activate(tuned, []), params);
+    assertEquals(
+      dropAdapters(tuned, "haiku"),
+      activate(tuned, ["tales"]) && {
+        ...dropAdapters(tuned, ["haiku"]),
+      },
+    );
+    assertEquals(dropAdapters(tuned, ["haiku", "tales"]), params);
+    const weights = async (
+      p: Params,
+    ) => [
+      ...await mergeAdapters(p).transformer.h[1]!.attn.c_attn.weight.data(),
+    ];
+    const own = [...await params.transformer.h[1]!.attn.c_attn.weight.data()];
+    const [one, two, sum] = [
+      await weights(tales),
+      await weights(haiku),
+      await weights(tuned),
+    ];
+    assert(distance(sum, one.map((x, i) => x + two[i]! - own[i]!)) < 1e-14);
+    const some = await weights(
+      activate(tuned, { tales: 0.5, haiku: tensor(-2) }),
+    );
+    const expected = own.map((x, i) =>
+      x + 0.5 * (one[i]! - x) - 2 * (two[i]! - x)
+    );
+    assert(distance(some, expected) < 1e-14);
+    assertEquals(
+      await outputs(gpt, activate(tuned, { tales: 0.5 })),
+      await outputs(gpt, scaleAdapters(tales, 0.5)),
+    );
+    assertEquals(
+      await outputs(gpt, activate(scaleAdapters(tuned, 0.5, "tales"), "haiku")),
+      await outputs(gpt, haiku),
+    );
+  },
+);
+
+eachBackend(
+  "switching between adapters of the same shapes runs the same program, at once",
+  async () => {
+    const tuned = moved(adapt(adapt(base(), "tales"), "haiku"));
+    const ids = someIds();
+    using run = jit((p: Params, ids: Tensor) => gpt.apply(p, ids));
+    const first = [...await run(activate(tuned, "tales"), ids).data()];
+    const { programs } = memory();
+    const started = performance.now();
+    const haiku = activate(tuned, "haiku");
+    const took = performance.now() - started;
+    const second = [...await run(haiku, ids).data()];
+    assertEquals(memory().programs, programs);
+    assert(took < 5, `switching took ${took} ms`);
+    assert(distance(first, second) > 1e-3);
+  },
+);
+
+inFloat64(
+  "cat is the sum of the updates, svd is its best cut, and says what it leaves out",
+  async () => {
+    const params = base();
+    const sliced = {
+      targets: "c_attn",
+      parts: { c_attn: [true, false, true] },
+    };
+    const trees = [
+      both(params),
+      moved(adapt(adapt(params, "tales", sliced), "haiku", sliced)),
+      // Layers that have one of them alone.
+      moved(adapt(adapt(params, "tales", { targets: "c_fc" }), "haiku")),
+    ];
+    for (const tuned of trees) {
+      const names = ["tales", "haiku"], weights = [0.7, -1.5];
+      const expected = await outputs(
+        gpt,
+        activate(tuned, { tales: 0.7, haiku: -1.5 }),
+      );
+      const cat = await combineAdapters(tuned, { names, weights, how: "cat" });
+      assertEquals(cat.residual, 0);
+      assert(distance(expected, await outputs(gpt, cat.tuned)) < 1e-12);
+      const whole = { names, weights, how: "svd", rank: 9 } as const;
+      const exact = await combineAdapters(tuned, whole);
+      assertEquals(exact.residual, 0);
+      assert(distance(expected, await outputs(gpt, exact.tuned)) < 1e-12);
+      const cut = await combineAdapters(tuned, { ...whole, rank: 1 });
+      const norm = async (p: Params, q: Params) => {
+        const [x, y] = [mergeAdapters(p), mergeAdapters(q)].map(tree.leaves);
+        const gaps = await Promise.all(
+          x!.map(({ leaf }, i) => leaf.sub(y![i]!.leaf).square().sum().item()),
+        );
+        return Math.sqrt(gaps.reduce((a, b) => a + b));
+      };
+      const zero = scaleAdapters(cut.tuned, 0);
+      const residual = await norm(cat.tuned, cut.tuned) /
+        await norm(cat.tuned, zero);
+      assert(cut.residual > 0.01 && Math.abs(cut.residual - residual) < 1e-12);
+    }
+    // The best cut of a matrix of known singular values leaves out the others.
+    const node = (a: number[][], b: number[][]) => ({
+      fc: {
+        weight: tensor([[0, 0], [0, 0], [0, 0]]),
+        lora: { one: { a: tensor(a), b: tensor(b), scale: tensor(1) } },
+      },
+    });
+    const { tuned, residual } = await combineAdapters(
+      node([[4, 0], [0, 3]], [[1, 0], [0, 1], [0, 0]]),
+      { names: ["one"], how: "svd", rank: 1 },
+    );
+    assert(Math.abs(residual - 3 / 5) < 1e-14);
+    assertEquals(await mergeAdapters(tuned).fc.weight.toArray(), [
+      [4, 0],
+      [0, 0],
+      [0, 0],
+    ]);
+  },
+);
+
+inFloat64("names that cannot be or are not there are refused", async () => {
+  const params = base(), tuned = both(params);
+  for (const name of ["", "a", "weight", "slices", "12", "x.y"]) {
+    assertThrows(
+      () => adapt(params, name),
+      TreeError,
+      `Cannot name an adapter "${name}": a name has no dot, and is no number or key of an adapter, such as "a" or "scale"`,
+    );
+  }
+  const cases: [() => unknown, string][] = [
+    [
+      () => adapt(tuned, "tales"),
+      'Cannot adapt transformer.wpe: it has an adapter "tales" already; use dropAdapters first, or another name',
+    ],
+    [
+      () => lora(tuned, { ...options, key: random.key(0) }),
+      "Cannot adapt transformer.wpe: it has an adapter already; use mergeAdapters or dropAdapters first, or give this one a name",
+    ],
+    [
+      () => adapt(activate(tuned, "tales"), "other"),
+      "Cannot adapt transformer.wpe: it has an adapter already; use mergeAdapters or dropAdapters first",
+    ],
+    [
+      () => activate(tuned, "poems"),
+      'Cannot activate adapters by the name "poems": there are tales, haiku',
+    ],
+    [
+      () => dropAdapters(tuned, ["tales", "poems"]),
+      'Cannot drop adapters by the name "poems": there are tales, haiku',
+    ],
+    [
+      () => scaleAdapters(activate(tuned, "tales"), 2, "tales"),
+      "Cannot scale adapters by name: the one at transformer.wpe has none; make it by lora with a name",
+    ],
+    [
+      () => adapterNames(params),
+      "Cannot name adapters: no layer of the tree has an adapter",
+    ],
+    [
+      () =>
+        scaleAdapters(
+          adapt(params, "tales", { dora: true, targets: "c_attn" }),
+          2,
+        ),
+      "Cannot scale adapters: the one at transformer.h.0.attn.c_attn.lora.tales is of DoRA, whose magnitudes count whatever its scale",
+    ],
+    [
+      () => {
+        const bias = { bias: "all", targets: "c_attn" } as const;
+        const two = adapt(adapt(params, "tales", bias), "haiku", bias);
+        gpt.apply(two, someIds());
+      },
+      "Cannot apply a layer whose adapters bring two copies of its bias: choose one of them by activate",
+    ],
+  ];
+  for (const [call, message] of cases) {
+    const error = assertThrows(call, TreeError);
+    assertEquals(error.message, message);
+  }
+  const names = ["tales", "haiku"];
+  const refusals: [Parameters<typeof combineAdapters>[1], string, Params?][] = [
+    [
+      { names, weights: [1], how: "cat" },
+      "Cannot combine adapters: there are 2 names and 1 weights",
+    ],
+    [
+      { names, how: "svd" },
+      'Cannot combine adapters at rank undefined: "svd" needs a positive integer',
+    ],
+    [
+      { names: ["poems"], how: "cat" },
+      'Cannot combine adapters by the name "poems": there are tales, haiku',
+    ],
+    [
+      { names, how: "cat" },
+      "Cannot combine adapters: the one at transformer.h.0.attn.c_attn is more than a, b and scale",
+      adapt(adapt(params, "tales", { targets: "c_attn", dora: true }), "haiku"),
+    ],
+    [
+      { names, how: "cat" },
+      "Cannot combine adapters: those at transformer.h.0.attn.c_attn are of different slices",
+      adapt(
+        adapt(params, "tales", { parts: { c_attn: [true, false, true] } }),
+        "haiku",
+      ),
+    ],
+  ];
+  for (const [how, message, given = tuned] of refusals) {
+    const error = await assertRejects(() => combineAdapters(given, how), Error);
+    assertEquals(error.message, message);
+  }
+});
+
+eachBackend(
+  "rows of a batch are served by adapters of their own, in one program",
+  async () => {
+    const params = base();
+    const sliced = { parts: { c_attn: [true, false, true] } };
+    const trees = Array.from({ length: 64 }, (_, i) =>
+      moved(
+        lora(params, {
+          targets: i % 2 ? ["c_attn", "c_fc"] : ["c_attn", "wte"],
+          rank: 1 + i % 3,
+          alpha: 3,
+          key: random.key(i),
+          ...sliced,
+        }),
+        i,
+      ));
+    // The last row has the base alone.
+    const models = [...trees, params];
+    const tuned = scope(() => stackAdapters(models));
+    assertEquals(typesIn(tuned, /wte.*lora|h\.0.*attn.*lora\.2/), [
+      "transformer.wte.lora.a f32[65, 3, 11]",
+      "transformer.wte.lora.b f32[65, 8, 3]",
+      "transformer.wte.lora.scale f32[65]",
+      "transformer.h.0.attn.c_attn.lora.2.a f32[65, 3, 8]",
+      "transformer.h.0.attn.c_attn.lora.2.b f32[65, 8, 3]",
+      "transformer.h.0.attn.c_attn.lora.2.scale f32[65]",
+    ]);
+    using run = jit((p: Params, rows: Tensor, ids: Tensor) =>
+      gpt.apply(withRows(p, rows), ids)
+    );
+    using alone = jit((p: Params, ids: Tensor) => gpt.apply(p, ids));
+    const T = 3;
+    const ids = Array.from({ length: 65 }, (_, i) => [i % 11, 3, (2 * i) % 11]);
+    const all = tensor(ids, { dtype: "i32" });
+    const order = Int32Array.from({ length: 65 }, (_, i) => (i * 7 + 64) % 65);
+    const out = await run(tuned, tensor(order), all).data();
+    const { programs } = memory();
+    await run(tuned, tensor(order.toReversed()), all).data();
+    assertEquals(memory().programs, programs);
+    for (const row of [0, 1, 2, 3, 30, 64]) {
+      const own = tensor([ids[row]!], { dtype: "i32" });
+      const expected = await alone(models[order[row]!]!, own).data();
+      const size = T * 11;
+      const found = out.slice(row * size, (row + 1) * size);
+      assert(distance(expected, found) < 2e-5, `row ${row}`);
+    }
+  },
+);
+
+inFloat64("what cannot be stacked or served is refused", () => {
+  const params = base(), other = base();
+  const key = random.key(0);
+  const make = (p: Params, changes: Partial<LoraOptions> = {}) =>
+    lora(p, { ...options, key, ...changes });
+  const stacked = stackAdapters([make(params), make(params)]);
+  const rows = tensor([0, 1], { dtype: "i32" });
+  const cases: [() => unknown, string][] = [
+    [() => stackAdapters([]), "Cannot stack adapters: there are no models"],
+    [
+      () => stackAdapters([make(params), make(params), make(other)]),
+      "Cannot stack adapters: models 0 and 2 differ in their base at transformer.wte; adapt the same parameters",
+    ],
+    [
+      () => stackAdapters([make(params, { dropout: 0.1 })]),
+      "Cannot stack adapters: the one at transformer.h.0.attn.c_attn is more than a, b and scale",
+    ],
+    [
+      () => stackAdapters([make(params, { name: "tales" })]),
+      "Cannot stack adapters: the one at transformer.wpe is more than a, b and scale",
+    ],
+    [
+      () => withRows(make(params), rows),
+      "Cannot serve rows: the adapter at transformer.wpe.lora is no stack; use stackAdapters",
+    ],
+    [
+      () => withRows(stacked, tensor([0, 1])),
+      "Cannot serve rows by f32[2]: they are i32; use cast",
+    ],
+    [
+      () => withRows(stacked, tensor(0, { dtype: "i32" })),
+      "Cannot serve rows by i32[]: there is one number for each row",
+    ],
+    [
+      () =>
+        gpt.apply(withRows(stacked, tensor([0], { dtype: "i32" })), someIds()),
+      "Cannot apply adapters by rows i32[1] to i32[3]: there must be one number for each of its 3 rows",
+    ],
+    [
+      () => gpt.apply(stacked, someIds()),
+      "Cannot apply a stack of adapters f32[2, 2, 16]: say which of them serves each row, by withRows",
+    ],
+    [
+      () => mergeAdapters(stacked),
+      "Cannot merge adapters: the ones at transformer.wpe are a stack, of which each row of a batch has one; merge one of them",
+    ],
+  ];
+  for (const [call, message] of cases) {
+    const error = assertThrows(call, Error);
+    assertEquals(error.message, message);
+  }
+});
+
+inFloat64("choosing, combining and stacking leave nothing behind", async () => {
+  const params = base(), tuned = both(params);
+  const free = (t: Params) => {
+    const kept = new Set(tree.leaves(tuned).map(({ leaf }) => leaf));
+    for (const { leaf } of tree.leaves(t)) if (!kept.has(leaf)) leaf.dispose();
+  };
+  await assertNoLeaks(async () => {
+    free(activate(tuned, { tales: 2, haiku: 3 }));
+    free(scaleAdapters(tuned, 3, "haiku"));
+    for (const how of ["cat", "svd"] as const) {
+      const names = ["tales", "haiku"];
+      free((await combineAdapters(tuned, { names, how, rank: 2 })).tuned);
+    }
+    free(stackAdapters([activate(tuned, "tales"), activate(tuned, "haiku")]));
+    free(mergeAdapters(tuned));
+    await report(tuned);
+  });
+});
