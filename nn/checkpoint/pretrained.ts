@@ -11,13 +11,13 @@ import { loadGguf } from "./gguf.ts";
 import type { HubOptions } from "./hub.ts";
 import { openFolder } from "./locate.ts";
 import { loadParams } from "./params.ts";
-import type { LoadOptions } from "./safetensors.ts";
+import type { LoadTensorOptions } from "./safetensors.ts";
 import { checkLoadDType } from "./safetensors_data.ts";
 import { loadTokenizer, type Tokenizer, TOKENIZER_FILES } from "./tokenizer.ts";
 import { fetchWeights, findWeights } from "./weights.ts";
 
 /** What `fromPretrained` loads. */
-export interface PretrainedOptions extends LoadOptions, HubOptions {
+export interface PretrainedOptions extends LoadTensorOptions, HubOptions {
   /** true: the folder must have a tokenizer; false: none is loaded; absent: one is loaded if it is there. */
   readonly tokenizer?: boolean;
   /** Fields that replace those of config.json, such as `architectures` for another head. */

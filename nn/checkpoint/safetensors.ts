@@ -44,7 +44,7 @@ export interface TensorInfo {
 }
 
 /** How tensors are loaded. */
-export interface LoadOptions extends StreamOptions {
+export interface LoadTensorOptions extends StreamOptions {
   /** What floats become; "f32". */
   readonly dtype?: LoadDType;
 }
@@ -71,7 +71,7 @@ export interface LoadOptions extends StreamOptions {
  */
 export async function loadSafetensors(
   path: Path,
-  options: LoadOptions = {},
+  options: LoadTensorOptions = {},
 ): Promise<Record<string, Tensor>> {
   return (await readSafetensors(path, options)).tensors;
 }
@@ -93,7 +93,7 @@ export async function loadSafetensors(
  */
 export async function readSafetensors(
   path: Path,
-  options: LoadOptions = {},
+  options: LoadTensorOptions = {},
 ): Promise<Safetensors> {
   const { stored, metadata } = await openSafetensors(path, options.dtype);
   return { tensors: await loadStored(stored, options), metadata };
