@@ -10,7 +10,7 @@ import type { Data, DType } from "./dtype.ts";
 import { isHalf } from "./half.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
-import type { Shape } from "./shape.ts";
+import type { Shape, Type } from "./shape.ts";
 
 /** Name of a backend. */
 export type BackendName = "webgpu" | "wasm" | "reference";
@@ -64,7 +64,14 @@ export interface Backend {
   readonly precision: "f32" | "f64";
   /** What the planner must respect. */
   readonly limits: Limits;
-  /** Copies host data to the device; its array type fits the dtype, of halves the bits. The shape stands in errors. */
+  /** A storage for elements of a type, with arbitrary contents until `write` sets them. */
+  create(type: Type): Storage;
+  /**
+   * Copies host data over the elements of a storage from `offset` on, before it returns; its array type fits the dtype.
+   * Halves are written from an even offset on, as words.
+   */
+  write(storage: Storage, dtype: DType, offset: number, data: Data): void;
+  /** Copies host data to a new storage; its array type fits the dtype, of halves the bits. The shape stands in errors. */
   upload(data: Data, dtype: DType, shape?: Shape): Storage;
   /** Reads `size` elements back: a fresh array. */
   download(storage: Storage, dtype: DType, size: number): Promise<Data>;

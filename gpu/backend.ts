@@ -19,7 +19,7 @@ import { type Data, type DType, toData } from "../core/dtype.ts";
 import { DeviceError } from "../core/errors.ts";
 import { isHalf } from "../core/half.ts";
 import type { Plan } from "../core/plan/kernel.ts";
-import type { Shape } from "../core/shape.ts";
+import { type Shape, sizeOf, type Type } from "../core/shape.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
 import { alignment, Buffers, GpuStorage, roundUp } from "./buffers.ts";
@@ -29,6 +29,9 @@ import { Pipelines } from "./pipelines.ts";
 import { Readback } from "./readback.ts";
 import type { Schedule } from "./schedule.ts";
 
+/** Bytes that are written to the device between two submissions. */
+const mostWritten = 2 ** 20;
+
 /** A backend on a WebGPU device. */
 export class WebGpuBackend implements Backend {
   readonly name = "webgpu";
@@ -37,6 +40,7 @@ export class WebGpuBackend implements Backend {
   readonly limits: Limits;
   readonly #machine: Machine;
   readonly #readback: Readback;
+  #writtenBytes = 0;
 
   /** Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it. */
   constructor(device: Device, schedule: Schedule, budget: number) {
@@ -62,18 +66,37 @@ export class WebGpuBackend implements Backend {
   }
 
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): GpuStorage {
-    const { device, batch, buffers } = this.#machine;
+    const { device, buffers } = this.#machine;
     device.check();
-    const words = toWords(data, dtype);
     const bytes = data.length * bytesPerElement(dtype);
     const storage = buffers.take(bytes, { shape, dtype });
-    // Queue writes overtake what is recorded but not submitted, which may still use the buffer.
-    if (storage.block.freedAt === batch.number) batch.flush();
-    // Deno aborts the process on an empty write.
-    if (words.byteLength > 0) {
-      device.gpu.queue.writeBuffer(storage.block.buffer, 0, words);
-    }
+    this.write(storage, dtype, 0, data);
     return storage;
+  }
+
+  create({ shape, dtype }: Type): GpuStorage {
+    const { device, buffers } = this.#machine;
+    device.check();
+    const bytes = sizeOf(shape) * bytesPerElement(dtype);
+    return buffers.take(bytes, { shape, dtype });
+  }
+
+  write(storage: Storage, dtype: DType, offset: number, data: Data): void {
+    const { device, batch } = this.#machine;
+    device.check();
+    const { block } = own(storage);
+    // Deno aborts the process on an empty write.
+    if (data.length === 0) return;
+    // Queue writes overtake what is recorded but not submitted, which may still use the buffer.
+    if (block.freedAt === batch.number) batch.flush();
+    const words = toWords(data, dtype);
+    const start = offset * bytesPerElement(dtype);
+    device.gpu.queue.writeBuffer(block.buffer, start, words);
+    // The queue holds copies of what it writes until the next submission.
+    this.#writtenBytes += words.byteLength;
+    if (this.#writtenBytes < mostWritten) return;
+    this.#writtenBytes = 0;
+    device.gpu.queue.submit([]);
   }
 
   async download(storage: Storage, dtype: DType, size: number): Promise<Data> {

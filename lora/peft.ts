@@ -25,9 +25,9 @@ import {
   inspectSafetensors,
   loadSafetensors,
   type TensorInfo,
-  writeSafetensors,
 } from "../nn/checkpoint/safetensors.ts";
 import { typeOf } from "../nn/checkpoint/safetensors_data.ts";
+import { writeSafetensors } from "../nn/checkpoint/safetensors_save.ts";
 import type { Lora } from "../nn/adapter_forms.ts";
 import {
   kindOf,

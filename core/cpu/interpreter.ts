@@ -331,6 +331,12 @@ export function createReferenceBackend(
       bytesPerBuffer: 2 ** 32,
       alignment: 16,
     },
+    create: ({ shape, dtype }) => {
+      claim({ shape, dtype }, 0);
+      return store(allocate(dtype, sizeOf(shape), precision), dtype);
+    },
+    write: (storage, _dtype, offset, data) =>
+      (storage as HostStorage).data!.set(data, offset),
     upload: (data, dtype, shape = [data.length]) => {
       claim({ shape, dtype }, 0);
       return store(data.slice(), dtype);

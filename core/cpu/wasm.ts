@@ -20,7 +20,7 @@ import type { Data, DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
-import type { Shape, Type } from "../shape.ts";
+import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
@@ -79,8 +79,18 @@ class WasmBackend implements Backend {
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
     const bytes = data.length * bytesPerElement(dtype);
     const storage = this.#allocate(bytes, { shape, dtype });
-    this.#elements(storage, dtype, data.length).set(data);
+    this.write(storage, dtype, 0, data);
     return storage;
+  }
+
+  create({ shape, dtype }: Type): WasmStorage {
+    const bytes = sizeOf(shape) * bytesPerElement(dtype);
+    return this.#allocate(bytes, { shape, dtype });
+  }
+
+  write(storage: Storage, dtype: DType, offset: number, data: Data): void {
+    const end = offset + data.length;
+    this.#elements(own(storage), dtype, end).set(data, offset);
   }
 
   download(storage: Storage, dtype: DType, size: number): Promise<Data> {

@@ -7,6 +7,7 @@
  */
 
 export * from "./activation.ts";
+export * from "./chunks.ts";
 export { conv } from "./conv.ts";
 export * from "./create.ts";
 export { cumsum } from "./cumsum.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { FormatError, type Tree, tree } from "../../core/mod.ts";
+import { type Tree, tree } from "../../core/mod.ts";
 import { fromPretrained, type Tokenizer } from "../../nn/checkpoint/mod.ts";
 import type { Model, ModelConfig } from "../../nn/models/mod.ts";
 
@@ -31,12 +31,6 @@ export async function loadModel(name: string): Promise<Loaded> {
     ? new URL(`../assets/${OWN_MODEL}`, import.meta.url)
     : name;
   const loaded = await fromPretrained(folder, { tokenizer: true });
-  const { tokenizer, model: { config: { vocab_size } } } = loaded;
-  if (tokenizer.vocabSize > vocab_size) {
-    throw new FormatError(
-      `Cannot use the tokenizer of ${name}: it has ${tokenizer.vocabSize} tokens, and the model ${vocab_size}`,
-    );
-  }
   return { ...loaded, folder };
 }
 

@@ -56,13 +56,21 @@ export async function withFile<R>(
 }
 
 /** Reads `bytes` bytes from where the file stands. */
-export async function readExactly(
+export function readExactly(
   file: Deno.FsFile,
   bytes: number,
   path: Path,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const out = new Uint8Array(bytes);
-  for (let at = 0; at < bytes;) {
+  return fillFrom(file, new Uint8Array(bytes), path);
+}
+
+/** Fills an array with the bytes from where the file stands on, and returns it. */
+export async function fillFrom(
+  file: Deno.FsFile,
+  out: Uint8Array<ArrayBuffer>,
+  path: Path,
+): Promise<Uint8Array<ArrayBuffer>> {
+  for (let at = 0; at < out.length;) {
     const read = await file.read(out.subarray(at));
     if (read === null) {
       throw new FormatError(

@@ -11,8 +11,16 @@ import { FormatError } from "../../core/mod.ts";
 /** Types as text, such as `f32[2, 3]`, by name. */
 export type Types = ReadonlyMap<string, string>;
 
-/** Throws a `FormatError` that lists what is missing, unused or of another type; `what` is what cannot be loaded. */
-export function checkFit(what: string, expected: Types, found: Types): void {
+/**
+ * Throws a `FormatError` that lists what is missing, unused or of another type; `what` is what cannot be loaded, and
+ * `fix` what would help.
+ */
+export function checkFit(
+  what: string,
+  expected: Types,
+  found: Types,
+  fix = "",
+): void {
   const missing = [...expected.keys()].filter((name) => !found.has(name));
   const unused = [...found.keys()].filter((name) => !expected.has(name));
   const other = [...expected].flatMap(([name, type]) => {
@@ -26,7 +34,7 @@ export function checkFit(what: string, expected: Types, found: Types): void {
   throw new FormatError(
     `Cannot load ${what}: of ${expected.size} tensors expected ${fitting} fit` +
       list("missing from the file", missing) +
-      list("unused in the file", unused) + list("of another type", other),
+      list("unused in the file", unused) + list("of another type", other) + fix,
   );
 }
 

@@ -76,9 +76,18 @@ function repeatedKey(json: string): string | null {
   return null;
 }
 
+/** A JSON value as it stands in messages, cut where it is very long. */
+export function shown(value: unknown): string {
+  return cut(JSON.stringify(value) ?? "undefined");
+}
+
 /** A name as it stands in messages: quoted, and cut where it is very long. */
 export function quote(name: string): string {
-  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
+  return JSON.stringify(cut(name));
+}
+
+function cut(text: string): string {
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
 /** Throws the error of a file that cannot be read. */

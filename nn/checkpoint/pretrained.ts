@@ -4,36 +4,29 @@
  * @module
  */
 
-import {
-  format,
-  FormatError,
-  type Shape,
-  type Tensor,
-  type Tree,
-  tree as trees,
-  TreeError,
-} from "../../core/mod.ts";
+import { FormatError, type Tensor, type Tree } from "../../core/mod.ts";
 import { type Model, modelFromConfig, type RawConfig } from "../models/mod.ts";
-import { unflatten } from "../models/parameters.ts";
-import {
-  exists,
-  join,
-  type Output,
-  type Path,
-  readJson,
-  replaceFiles,
-  show,
-} from "./files.ts";
-import { checkFit } from "./fit.ts";
-import { writeSafetensors } from "./safetensors.ts";
-import { typeOf } from "./safetensors_data.ts";
+import { exists, join, type Path, readJson, show } from "./files.ts";
+import { loadGguf } from "./gguf.ts";
+import type { HubOptions } from "./hub.ts";
+import { openFolder } from "./locate.ts";
+import { loadParams } from "./params.ts";
+import type { LoadTensorOptions } from "./safetensors.ts";
+import { checkLoadDType } from "./safetensors_data.ts";
 import { loadTokenizer, type Tokenizer, TOKENIZER_FILES } from "./tokenizer.ts";
-import { findWeights, WEIGHTS } from "./weights.ts";
+import { fetchWeights, findWeights } from "./weights.ts";
 
 /** What `fromPretrained` loads. */
-export interface PretrainedOptions {
+export interface PretrainedOptions extends LoadTensorOptions, HubOptions {
   /** true: the folder must have a tokenizer; false: none is loaded; absent: one is loaded if it is there. */
   readonly tokenizer?: boolean;
+  /** Fields that replace those of config.json, such as `architectures` for another head. */
+  readonly config?: RawConfig;
+  /**
+   * A key, for a head that the file does not have: parameters outside the base, and of a pooler, that are missing from
+   * the file or have another shape there start as `init` makes them from this key; other heads of the file are left out.
+   */
+  readonly newHead?: Tensor;
 }
 
 /** A model with its weights. */
@@ -44,20 +37,25 @@ export interface Pretrained<T extends Tokenizer | null = Tokenizer | null> {
   readonly params: Tree;
   /** Its tokenizer, or null. */
   readonly tokenizer: T;
-  /** The content of config.json. */
+  /** The content of config.json, with the fields that were given instead. */
   readonly config: RawConfig;
+  /** The folder or file that it was loaded from; for a model of the Hub, in the cache. */
+  readonly folder: Path;
 }
-
-/** Tensors in files that are no parameters: masks and positions that older versions of transformers saved. */
-const BUFFER =
-  /(?:^|\.)(?:attn\.(?:masked_)?bias|rotary_emb\.inv_freq|position_ids)$/;
 
 /**
  * Loads a model from a folder with `config.json`, `model.safetensors` (or shards and their index) and, for the
  * tokenizer, `tokenizer.json`. The class is the first of the config's `architectures`.
  *
- * Names in the file may lack the model's prefix: `layers.0…` for `model.layers.0…`. Throws `FormatError` where a file
- * is missing or malformed, or where the tensors are not exactly the model's parameters, which it lists.
+ * A text that is no folder is a model of the Hugging Face Hub, `owner/name` or a name alone; it is fetched into the cache
+ * that Hugging Face's own libraries use, and read from there.
+ *
+ * A path that ends in `.gguf` is a file of llama.cpp's, of the architectures llama and gpt2, with tensors of types F32,
+ * F16, BF16 and Q8_0; its tokenizer is not read.
+ *
+ * Weights go from the disk to the backend in pieces of about a megabyte. Names in the file may lack the model's prefix:
+ * `layers.0…` for `model.layers.0…`. Throws `FormatError` where a file is missing or malformed, where the tensors are
+ * not exactly the model's parameters, which it lists, or where the tokenizer has ids that the model has not.
  *
  * @example
  * ```ts
@@ -83,40 +81,51 @@ const BUFFER =
  * ```
  */
 export function fromPretrained(
-  folder: Path,
+  source: Path,
   options: PretrainedOptions & { readonly tokenizer: true },
 ): Promise<Pretrained<Tokenizer>>;
-/** Loads a model from a folder, with its tokenizer if the folder has one. */
+/** Loads a model from a folder or the Hub, with its tokenizer if it has one. */
 export function fromPretrained(
-  folder: Path,
+  source: Path,
   options?: PretrainedOptions,
 ): Promise<Pretrained>;
 export async function fromPretrained(
-  folder: Path,
+  source: Path,
   options: PretrainedOptions = {},
 ): Promise<Pretrained> {
-  await checkFolder(folder);
-  const config = await readJson(join(folder, "config.json"));
+  const { dtype = "f32", tokenizer: wantsTokenizer } = options;
+  checkLoadDType(dtype);
+  if (show(source).endsWith(".gguf")) return await fromGguf(source, options);
+  const found = await openFolder(source, options);
+  const folder = found.path;
+  const file = await readJson(join(folder, "config.json"));
+  const config = { ...file, ...options.config };
   const model = modelFromConfig(config);
-  const tokenizer = await findTokenizer(folder, options.tokenizer);
-  const params = await loadParams(folder, model);
-  return { model, params, tokenizer, config };
+  if (wantsTokenizer !== false) await found.fetch(TOKENIZER_FILES);
+  const tokenizer = await findTokenizer(folder, wantsTokenizer);
+  if (tokenizer) checkVocabulary(tokenizer, model, folder);
+  await fetchWeights(found);
+  await found.done();
+  const weights = await findWeights(folder, dtype);
+  const params = await loadParams(weights, model, options);
+  return { model, params, tokenizer, config, folder };
 }
 
-async function checkFolder(folder: Path): Promise<void> {
-  const what = `Cannot load a model from ${show(folder)}`;
-  const files = `config.json and ${WEIGHTS}`;
-  if (!await exists(folder)) {
+async function fromGguf(
+  path: Path,
+  options: PretrainedOptions,
+): Promise<Pretrained<null>> {
+  if (options.tokenizer) {
     throw new FormatError(
-      `${what}: there is no such folder; give one with ${files}, since models of the Hugging Face Hub are not fetched yet`,
+      `Cannot load a tokenizer from ${show(path)}: those of GGUF files are ` +
+        `not read; load the model without, and loadTokenizer from a folder`,
     );
   }
-  if (!(await Deno.stat(folder)).isDirectory) {
-    throw new FormatError(`${what}: it is no folder; give one with ${files}`);
-  }
-  if (!await exists(join(folder, "config.json"))) {
-    throw new FormatError(`${what}: it has no config.json; expected ${files}`);
-  }
+  const { config, weights, arrange } = await loadGguf(path, options.dtype);
+  const full = { ...config, ...options.config };
+  const model = modelFromConfig(full);
+  const params = arrange(await loadParams(weights, model, options));
+  return { model, params, tokenizer: null, config: full, folder: path };
 }
 
 async function findTokenizer(
@@ -128,146 +137,14 @@ async function findTokenizer(
   return wanted || isThere ? await loadTokenizer(folder) : null;
 }
 
-async function loadParams(folder: Path, model: Model): Promise<Tree> {
-  const { file, infos, load } = await findWeights(folder);
-  const names = namesOf(model, Object.keys(infos), file);
-  checkFit(
-    file,
-    typesOf(Object.entries(model.shapes)),
-    new Map(
-      Object.entries(infos).flatMap(([name, info]) => {
-        const path = names.get(name);
-        return path === null ? [] : [[path ?? name, typeOf(info)]];
-      }),
-    ),
-  );
-  const tensors = await load();
-  const byPath = new Map<string, Tensor>();
-  for (const [name, tensor] of Object.entries(tensors)) {
-    const path = names.get(name);
-    if (path) byPath.set(path, tensor);
-    else tensor.dispose();
-  }
-  return unflatten(
-    Object.keys(model.shapes).map((path) => [path, byPath.get(path)!]),
-  );
-}
-
-function typesOf(
-  shapes: readonly (readonly [string, Shape])[],
-): Map<string, string> {
-  return new Map(
-    shapes.map(([path, shape]) => [path, format({ dtype: "f32", shape })]),
-  );
-}
-
-/** The path of each tensor of a file, null for what is no parameter; tensors that fit nowhere have none. */
-function namesOf(
-  { shapes, config }: Model,
-  names: readonly string[],
-  file: string,
-): Map<string, string | null> {
-  const prefixes = ["", ...new Set(Object.keys(shapes).map(firstName))];
-  const paths = new Map<string, string | null>();
-  const taken = new Map<string, string>();
-  for (const name of names) {
-    const path = prefixes.map((prefix) => prefix + name)
-      .find((path) => Object.hasOwn(shapes, path));
-    if (path === undefined) {
-      // A tied head is the embedding, whatever the file says, as in transformers.
-      const isTied = name === "lm_head.weight" && config.tie_word_embeddings;
-      if (isTied || BUFFER.test(name)) paths.set(name, null);
-      continue;
-    }
-    const other = taken.get(path);
-    if (other !== undefined) {
-      throw new FormatError(
-        `Cannot load ${file}: both ${other} and ${name} are ${path}`,
-      );
-    }
-    taken.set(path, name);
-    paths.set(name, path);
-  }
-  return paths;
-}
-
-function firstName(path: string): string {
-  return path.slice(0, path.indexOf(".") + 1);
-}
-
-/** What `savePretrained` saves. */
-export interface SavePretrainedOptions {
-  /** The parameters, without adapters. */
-  readonly params: Tree;
-  /** The content of config.json. */
-  readonly config: RawConfig;
-  /** A folder whose tokenizer is copied. */
-  readonly tokenizerFiles?: Path;
-}
-
-/**
- * Saves a model as a folder that `fromPretrained` and Hugging Face's libraries load. Files are replaced only when all
- * are written.
- *
- * Throws `TreeError` where the parameters have adapters: merge them, or save them alone by `savePeft`.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { ones } from "cotan";
- * import { loadSafetensors, savePretrained } from "cotan/nn";
- *
- * const folder = await Deno.makeTempDir();
- * const params = { norm: { weight: ones([4]) } };
- * await savePretrained(folder, { params, config: { model_type: "other" } });
- * const saved = await loadSafetensors(`${folder}/model.safetensors`);
- * assertEquals(Object.keys(saved), ["norm.weight"]);
- * await Deno.remove(folder, { recursive: true });
- * ```
- */
-export async function savePretrained(
+function checkVocabulary(
+  { maxId }: Tokenizer,
+  { config: { vocab_size } }: Model,
   folder: Path,
-  options: SavePretrainedOptions,
-): Promise<void> {
-  const { params, config, tokenizerFiles } = options;
-  const adapter = trees.leaves(params).find(({ path }) =>
-    /(?:^|\.)lora\./.test(path)
-  );
-  if (adapter) {
-    throw new TreeError(
-      `Cannot save a model with adapters, as at ${adapter.path}: use mergeAdapters, or savePeft for the adapters alone`,
-    );
-  }
-  const outputs: Output[] = [
-    {
-      path: join(folder, WEIGHTS),
-      content: (file) =>
-        writeSafetensors(file, params, { metadata: { format: "pt" } }),
-    },
-    {
-      path: join(folder, "config.json"),
-      content: `${JSON.stringify(config, null, 2)}\n`,
-    },
-  ];
-  if (tokenizerFiles !== undefined) {
-    outputs.push(...await copies(tokenizerFiles, folder));
-  }
-  await Deno.mkdir(folder, { recursive: true });
-  await replaceFiles(outputs);
-}
-
-async function copies(from: Path, to: Path): Promise<Output[]> {
-  const found: Output[] = [];
-  for (const name of [...TOKENIZER_FILES, "special_tokens_map.json"]) {
-    const path = join(from, name);
-    if (!await exists(path)) continue;
-    const content = await Deno.readFile(path);
-    found.push({ path: join(to, name), content });
-  }
-  if (found.length > 0) return found;
+): void {
+  if (maxId < vocab_size) return;
   throw new FormatError(
-    `Cannot copy a tokenizer from ${show(from)}: it has none of ${
-      TOKENIZER_FILES.join(" and ")
-    }`,
+    `Cannot use ${show(join(folder, TOKENIZER_FILES[0]!))}: it has ids up to ` +
+      `${maxId}, and vocab_size is ${vocab_size}; load the model with tokenizer: false`,
   );
 }

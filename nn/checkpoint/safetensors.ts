@@ -1,34 +1,18 @@
 /**
- * safetensors files: reading, which refuses whatever is malformed, and writing.
+ * safetensors files: reading, which refuses whatever is malformed.
  *
  * @module
  */
 
+import { type Shape, type Tensor, tensor } from "../../core/mod.ts";
+import { type Path, readExactly, show, withFile } from "./files.ts";
 import {
-  type Shape,
-  type Tensor,
-  tensor,
-  type Tree,
-  tree as trees,
-  TreeError,
-} from "../../core/mod.ts";
-import {
-  type Path,
-  readExactly,
-  replaceFiles,
-  show,
-  withFile,
-  writeAll,
-} from "./files.ts";
-import {
+  checkLoadDType,
   decodeData,
-  dtypeOf,
-  encodeData,
-  fileDTypeOf,
+  type LoadDType,
+  loadedDType,
 } from "./safetensors_data.ts";
 import {
-  compareEntries,
-  encodeHeader,
   type Entry,
   type FileDType,
   fileDTypes,
@@ -37,7 +21,9 @@ import {
   parseHeader,
   PREFIX_BYTES,
 } from "./safetensors_header.ts";
+import { loadStored, type StoredTensor, type StreamOptions } from "./stream.ts";
 
+export type { LoadDType } from "./safetensors_data.ts";
 export type { FileDType } from "./safetensors_header.ts";
 export type { Path } from "./files.ts";
 
@@ -57,17 +43,18 @@ export interface TensorInfo {
   readonly shape: Shape;
 }
 
-/** Free text to save with the tensors. */
-export interface SafetensorsOptions {
-  /** Free text by name. */
-  readonly metadata?: Readonly<Record<string, string>>;
+/** How tensors are loaded. */
+export interface LoadTensorOptions extends StreamOptions {
+  /** What floats become; "f32". */
+  readonly dtype?: LoadDType;
 }
 
 /**
  * Reads a safetensors file: its tensors by name.
  *
- * F32, F16, BF16 and F64 become f32, I32 and I64 i32, U32 u32, BOOL and U8 bool. F32 keeps every bit. Throws
- * `FormatError`, naming the file and the fault, where the file is missing or malformed, or a number does not fit.
+ * F32, F16, BF16 and F64 become f32, or what `dtype` says, I32 and I64 i32, U32 u32, BOOL and U8 bool. F32 keeps every bit. The host holds
+ * about a megabyte of the file at a time. Throws `FormatError`, naming the file and the fault, where the file is
+ * missing or malformed, or a number does not fit.
  *
  * @example
  * ```ts
@@ -84,8 +71,9 @@ export interface SafetensorsOptions {
  */
 export async function loadSafetensors(
   path: Path,
+  options: LoadTensorOptions = {},
 ): Promise<Record<string, Tensor>> {
-  return (await readSafetensors(path)).tensors;
+  return (await readSafetensors(path, options)).tensors;
 }
 
 /**
@@ -103,23 +91,12 @@ export async function loadSafetensors(
  * await Deno.remove(path);
  * ```
  */
-export function readSafetensors(path: Path): Promise<Safetensors> {
-  return withFile(path, async (file, size) => {
-    const { header, start } = await readHeader(file, size, path);
-    await file.seek(start, Deno.SeekMode.Start);
-    const tensors: Record<string, Tensor> = {};
-    try {
-      // One tensor at a time, so that the host never holds the file as a whole.
-      for (const entry of header.entries) {
-        const bytes = await readExactly(file, entry.bytes, path);
-        tensors[entry.name] = makeTensor(entry, bytes, show(path));
-      }
-    } catch (error) {
-      for (const made of Object.values(tensors)) made.dispose();
-      throw error;
-    }
-    return { tensors, metadata: { ...header.metadata } };
-  });
+export async function readSafetensors(
+  path: Path,
+  options: LoadTensorOptions = {},
+): Promise<Safetensors> {
+  const { stored, metadata } = await openSafetensors(path, options.dtype);
+  return { tensors: await loadStored(stored, options), metadata };
 }
 
 /**
@@ -139,28 +116,53 @@ export function readSafetensors(path: Path): Promise<Safetensors> {
  * await Deno.remove(path);
  * ```
  */
-export function inspectSafetensors(
+export async function inspectSafetensors(
   path: Path,
 ): Promise<Record<string, TensorInfo>> {
-  return withFile(path, async (file, size) => {
-    const { header } = await readHeader(file, size, path);
-    return Object.fromEntries(
-      header.entries.map(({ name, dtype, shape }) => [name, { dtype, shape }]),
-    );
-  });
+  const { entries } = await readHeader(path);
+  return Object.fromEntries(
+    entries.map(({ name, dtype, shape }) => [name, { dtype, shape }]),
+  );
 }
 
-async function readHeader(
-  file: Deno.FsFile,
-  size: number,
+/** What a file holds, in its order, so that it can be loaded. */
+export async function openSafetensors(
   path: Path,
-): Promise<{ header: Header; start: number }> {
-  const name = show(path);
-  const prefix = await readExactly(file, Math.min(size, PREFIX_BYTES), path);
-  const length = headerLength(prefix, size, name);
-  const start = PREFIX_BYTES + length;
-  const json = await readExactly(file, length, path);
-  return { header: parseHeader(json, size - start, name), start };
+  dtype: LoadDType = "f32",
+): Promise<{
+  readonly stored: readonly StoredTensor[];
+  readonly metadata: Record<string, string>;
+}> {
+  checkLoadDType(dtype);
+  const { entries, metadata, start } = await readHeader(path);
+  let end = start;
+  const stored = entries.map((entry): StoredTensor => ({
+    name: entry.name,
+    path,
+    start: (end += entry.bytes) - entry.bytes,
+    bytes: entry.bytes,
+    unit: fileDTypes[entry.dtype],
+    shape: entry.shape,
+    dtype: loadedDType(entry.dtype, dtype),
+    decode: (bytes, at, scratch) => {
+      const to = loadedDType(entry.dtype, dtype);
+      return decodeData(entry, bytes, show(path), to, at, scratch);
+    },
+  }));
+  return { stored, metadata: { ...metadata } };
+}
+
+function readHeader(
+  path: Path,
+): Promise<Header & { readonly start: number }> {
+  return withFile(path, async (file, size) => {
+    const name = show(path);
+    const prefix = await readExactly(file, Math.min(size, PREFIX_BYTES), path);
+    const length = headerLength(prefix, size, name);
+    const start = PREFIX_BYTES + length;
+    const json = await readExactly(file, length, path);
+    return { ...parseHeader(json, size - start, name), start };
+  });
 }
 
 /**
@@ -197,109 +199,6 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
 
 function makeTensor(entry: Entry, bytes: Uint8Array, file: string): Tensor {
   const { dtype, shape } = entry;
-  return tensor(decodeData(entry, bytes, file), {
-    dtype: dtypeOf[dtype],
-    shape,
-  });
-}
-
-/**
- * Saves a tree, or a record of tensors, as a safetensors file; a tensor's name is its path. Tensors stand in the order
- * of the reference library: by dtype, then by name.
- *
- * The file appears only when it is complete: an old one stays as it was until then. This takes permission to write to
- * the whole folder, for the temporary file.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { zeros } from "cotan";
- * import { loadSafetensors, saveSafetensors } from "cotan/nn";
- *
- * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
- * const head = { weight: zeros([2, 3]), bias: null };
- * await saveSafetensors(path, { head }, { metadata: { format: "pt" } });
- * assertEquals(Object.keys(await loadSafetensors(path)), ["head.weight"]);
- * await Deno.remove(path);
- * ```
- */
-export function saveSafetensors(
-  path: Path,
-  tree: Tree,
-  options: SafetensorsOptions = {},
-): Promise<void> {
-  return replaceFiles([{
-    path,
-    content: (file) => writeSafetensors(file, tree, options),
-  }]);
-}
-
-/** Writes a tree to an open file, one tensor at a time. */
-export async function writeSafetensors(
-  file: Deno.FsFile,
-  tree: Tree,
-  options: SafetensorsOptions = {},
-): Promise<void> {
-  const { header, tensors } = describe(tree, options);
-  await writeAll(file, encodeHeader(header));
-  for (const tensor of tensors) {
-    await writeAll(file, await encodeData(tensor));
-  }
-}
-
-/**
- * The bytes of the file that `saveSafetensors` writes.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { zeros } from "cotan";
- * import { encodeSafetensors } from "cotan/nn";
- *
- * const bytes = await encodeSafetensors({ a: zeros([4]) });
- * assertEquals(bytes.length, 8 + 56 + 16);
- * ```
- */
-export async function encodeSafetensors(
-  tree: Tree,
-  options: SafetensorsOptions = {},
-): Promise<Uint8Array<ArrayBuffer>> {
-  const { header, tensors } = describe(tree, options);
-  const start = encodeHeader(header);
-  const size = header.entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  const out = new Uint8Array(start.length + size);
-  out.set(start);
-  let at = start.length;
-  for (const tensor of tensors) {
-    const bytes = await encodeData(tensor);
-    out.set(bytes, at);
-    at += bytes.length;
-  }
-  return out;
-}
-
-/** The header of a tree, and its tensors in the header's order. */
-function describe(
-  tree: Tree,
-  { metadata = {} }: SafetensorsOptions,
-): { header: Header; tensors: Tensor[] } {
-  const names = new Set<string>();
-  const found = trees.leaves(tree).map(({ path: name, leaf }) => {
-    if (names.has(name) || name === "__metadata__") {
-      throw new TreeError(
-        `Cannot save the tensor ${name}: ${
-          names.has(name) ? "two have this path" : "the format keeps this name"
-        }`,
-      );
-    }
-    names.add(name);
-    const dtype = fileDTypeOf[leaf.dtype];
-    const bytes = leaf.shape.reduce((a, b) => a * b, fileDTypes[dtype]);
-    return { name, dtype, shape: leaf.shape, bytes, leaf };
-  });
-  found.sort(compareEntries);
-  return {
-    header: { entries: found, metadata },
-    tensors: found.map(({ leaf }) => leaf),
-  };
+  const to = loadedDType(dtype, "f32");
+  return tensor(decodeData(entry, bytes, file, to), { dtype: to, shape });
 }

@@ -7,7 +7,7 @@
  */
 
 import type { Shape } from "../../core/mod.ts";
-import { fail, isRecord, parseObject, quote } from "./json.ts";
+import { fail, isRecord, parseObject, quote, shown } from "./json.ts";
 
 /** A dtype of the format that Cotan reads. */
 export type FileDType =
@@ -131,19 +131,19 @@ function parseEntry(
   const { dtype, shape, data_offsets: offsets } = info;
   if (!isString(dtype) || !Object.hasOwn(fileDTypes, dtype)) {
     const known = Object.keys(fileDTypes).join(", ");
-    fail(file, `${what} has dtype ${JSON.stringify(dtype)}; read are ${known}`);
+    fail(file, `${what} has dtype ${shown(dtype)}; read are ${known}`);
   }
   if (!Array.isArray(shape) || !shape.every(isSize)) {
     fail(
       file,
-      `${what} has shape ${JSON.stringify(shape)}; sizes are integers from 0`,
+      `${what} has shape ${shown(shape)}; sizes are integers from 0`,
     );
   }
   let bytes: number = fileDTypes[dtype as FileDType];
   for (const size of shape) {
     bytes *= size;
     if (!Number.isSafeInteger(bytes)) {
-      fail(file, `${what} of shape [${shape.join(", ")}] is too large`);
+      fail(file, `${what} of shape ${shown(shape)} is too large`);
     }
   }
   if (
@@ -153,7 +153,7 @@ function parseEntry(
     fail(
       file,
       `${what} has data_offsets ${
-        JSON.stringify(offsets)
+        shown(offsets)
       }; they are where its bytes begin and end`,
     );
   }
@@ -164,9 +164,9 @@ function parseEntry(
   if (end - begin !== bytes) {
     fail(
       file,
-      `${what} has ${end - begin} bytes, and ${dtype} of shape [${
-        shape.join(", ")
-      }] takes ${bytes}`,
+      `${what} has ${end - begin} bytes, and ${dtype} of shape ${
+        shown(shape)
+      } takes ${bytes}`,
     );
   }
   return { name, dtype: dtype as FileDType, shape, bytes, begin, end };

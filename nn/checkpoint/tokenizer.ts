@@ -7,6 +7,12 @@
 import type { Tokenizer as Library } from "@huggingface/tokenizers";
 import { FormatError } from "../../core/mod.ts";
 import { exists, join, type Path, readJson, show } from "./files.ts";
+import {
+  type ChatMessage,
+  type ChatOptions,
+  type ChatTemplate,
+  loadChatTemplate,
+} from "./chat.ts";
 import { isRecord } from "./json.ts";
 
 /** Text to ids and back. */
@@ -18,12 +24,26 @@ export interface Tokenizer {
     ids: Iterable<number>,
     options?: { readonly skipSpecial?: boolean },
   ): string;
+  /** The text of a chat, by the template that comes with the tokenizer. Throws `FormatError` where there is none. */
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options?: ChatOptions,
+  ): Promise<string>;
+  /** That template as a function, for many chats. */
+  chatTemplate(): Promise<ChatTemplate>;
+  /** The ids of that text. The template sets all special tokens, so none are added. */
+  encodeChat(
+    messages: readonly ChatMessage[],
+    options?: ChatOptions,
+  ): Promise<number[]>;
   /** The id of a token, or null. */
   tokenToId(token: string): number | null;
   /** The token of an id, or null. */
   idToToken(id: number): string | null;
   /** Number of tokens, special ones included. */
   readonly vocabSize: number;
+  /** The largest id; ids need not be without gaps. */
+  readonly maxId: number;
   /** Beginning of a text, or null. */
   readonly bosId: number | null;
   /** End of a text, or null. */
@@ -34,11 +54,17 @@ export interface Tokenizer {
   readonly unkId: number | null;
 }
 
-/** The files of a tokenizer; the second is optional. */
-export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json"];
+/** The files of a tokenizer; all but the first are optional. */
+export const TOKENIZER_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+];
 
 /**
- * Loads a tokenizer from a folder with `tokenizer.json` and, for the special tokens, `tokenizer_config.json`.
+ * Loads a tokenizer from a folder with `tokenizer.json` and, for the special tokens and the chat template,
+ * `tokenizer_config.json`.
  *
  * Throws `FormatError` where the files are missing or malformed.
  *
@@ -52,10 +78,18 @@ export const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json"];
  * ```
  */
 export async function loadTokenizer(folder: Path): Promise<Tokenizer> {
-  const [path, configPath] = TOKENIZER_FILES.map((name) => join(folder, name));
-  const json = await readJson(path!);
-  const config = await exists(configPath!) ? await readJson(configPath!) : {};
-  return createTokenizer(json, config, show(path!));
+  const [path, configPath, templatePath] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+  ].map((name) => join(folder, name)) as [Path, Path, Path];
+  const json = await readJson(path);
+  const config = await exists(configPath) ? await readJson(configPath) : {};
+  // Newer versions of transformers write the template to a file of its own.
+  if (await exists(templatePath)) {
+    config.chat_template = await Deno.readTextFile(templatePath);
+  }
+  return createTokenizer(json, config, show(path));
 }
 
 /**
@@ -75,6 +109,9 @@ export async function loadTokenizer(folder: Path): Promise<Tokenizer> {
  *   model: { type: "WordPiece", unk_token: "?", vocab: { "?": 0, hello: 1 } },
  * });
  * assertEquals(words.encode("Hello you"), [1, 0]);
+ * const template = "{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}";
+ * const chat = [{ role: "user", content: "hello" }];
+ * assertEquals(await words.applyChatTemplate(chat, { template }), "user: hello;");
  * ```
  */
 export async function createTokenizer(
@@ -103,9 +140,20 @@ export async function createTokenizer(
     const token = textOf(config[`${key}_token`]);
     return token === null ? null : idOf(token);
   };
+  const vocabulary = library.get_vocab();
+  let maxId = -1;
+  for (const id of vocabulary.values()) maxId = Math.max(maxId, id);
+  const encode = (text: string, addSpecial: boolean): number[] =>
+    library.encode(text, { add_special_tokens: addSpecial }).ids;
+  const chatTemplate = (): Promise<ChatTemplate> =>
+    loadChatTemplate(config, textOf);
   return {
-    encode: (text, { addSpecial = true } = {}) =>
-      library.encode(text, { add_special_tokens: addSpecial }).ids,
+    chatTemplate,
+    applyChatTemplate: async (messages, options) =>
+      (await chatTemplate())(messages, options),
+    encodeChat: async (messages, options) =>
+      encode((await chatTemplate())(messages, options), false),
+    encode: (text, { addSpecial = true } = {}) => encode(text, addSpecial),
     decode: (ids, { skipSpecial = true } = {}) => {
       const list = Array.from(ids, (id) => checkId(library, id));
       return list.length === 0
@@ -114,7 +162,8 @@ export async function createTokenizer(
     },
     tokenToId: idOf,
     idToToken: (id) => library.id_to_token(id) ?? null,
-    vocabSize: library.get_vocab().size,
+    vocabSize: vocabulary.size,
+    maxId,
     bosId: special("bos"),
     eosId: special("eos"),
     padId: special("pad"),

@@ -58,8 +58,8 @@ const mistakes: Record<string, Mistake> = {
     "error: Cannot read no/such.txt: there is no such file",
   ),
   "a missing model": given(
-    ["--model", "no/such"],
-    /^error: Cannot load a model from no\/such: there is no such folder; give one with config\.json and model\.safetensors/,
+    ["--model", "./no/such"],
+    /^error: Cannot load a model from .\/no\/such: there is no such folder; give one with config\.json and model\.safetensors/,
   ),
   "a target that matches nothing": given(
     ["--targets", "q_proj,qkv"],
@@ -120,7 +120,7 @@ const mistakes: Record<string, Mistake> = {
     return {
       args: [],
       line:
-        `error: Cannot use the tokenizer of ${folder}/model: it has 259 tokens, and the model 258`,
+        `error: Cannot use ${folder}/model/tokenizer.json: it has ids up to 258, and vocab_size is 258; load the model with tokenizer: false`,
     };
   },
 };

@@ -26,7 +26,7 @@ Deno.test("every operation on a tensor is a method", () => {
   const functionsOnly = Object.keys(math).filter((name) =>
     !(name in cotan.Tensor.prototype)
   );
-  const creation = "arange eye full iota linspace ones tensor zeros";
+  const creation = "arange eye fromChunks full iota linspace ones tensor zeros";
   const severalTensors = "concat einsum stack where";
   assertEquals(
     functionsOnly.sort(),

@@ -47,8 +47,10 @@ export function createPlanBackend(
     adapter: "plans, one point at a time",
     precision: "f64",
     limits,
-    upload: (data, dtype) =>
-      store(Float64Array.from(isHalf(dtype) ? widen(data, dtype) : data)),
+    create: ({ shape }) => store(new Float64Array(sizeOf(shape))),
+    write: (storage, dtype, offset, data) =>
+      (storage as HostStorage).words!.set(toWords(data, dtype), offset),
+    upload: (data, dtype) => store(Float64Array.from(toWords(data, dtype))),
     download: (storage, dtype) =>
       Promise.resolve(fromWords((storage as HostStorage).words!, dtype)),
     free,
@@ -69,6 +71,10 @@ export function createPlanBackend(
     memory: () => ({ liveBytes, reservedBytes: liveBytes }),
     dispose: () => {},
   };
+}
+
+function toWords(data: Data, dtype: DType): Data {
+  return isHalf(dtype) ? widen(data, dtype) : data;
 }
 
 function fromWords(words: Words, dtype: DType): Data {

@@ -1,5 +1,11 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import {
+  DTypeError,
   FormatError,
   init,
   memory,
@@ -13,7 +19,11 @@ import {
 } from "../../../core/mod.ts";
 import {
   fromPretrained,
+  inspectSafetensors,
+  type LoadDType,
   loadSafetensors,
+  type Progress,
+  readSafetensors,
   savePretrained,
   saveSafetensors,
 } from "../../../nn/checkpoint/mod.ts";
@@ -142,12 +152,15 @@ Deno.test("tensors that are missing, unused or of another type are listed, and n
       await refusal(folder),
       `Cannot load ${folder}/model.safetensors: both model.norm.weight and norm.weight are model.norm.weight`,
     );
-    const many = Array.from({ length: 10 }, (_, i) => [`x${i}`, zeros([1])]);
+    const many = Array.from(
+      { length: 10 },
+      (_, i) => [`model.x${i}`, zeros([1])],
+    );
     await writeModel(folder, { ...tensors, ...Object.fromEntries(many) });
     const message = await refusal(folder);
     assert(
       message.endsWith(
-        "10 unused in the file: x0, x1, x2, x3, x4, x5, x6, x7, and 2 more",
+        "10 unused in the file: model.x0, model.x1, model.x2, model.x3, model.x4, model.x5, model.x6, model.x7, and 2 more",
       ),
     );
   });
@@ -158,8 +171,8 @@ Deno.test("what is missing from a folder is named, with what is expected", async
     const at = `Cannot load a model from ${folder}`;
     const files = "config.json and model.safetensors";
     assertEquals(
-      await refusal("gpt2"),
-      `Cannot load a model from gpt2: there is no such folder; give one with ${files}, since models of the Hugging Face Hub are not fetched yet`,
+      await refusal("./gpt2"),
+      `Cannot load a model from ./gpt2: there is no such folder; give one with ${files}, or a model of the Hugging Face Hub as owner/name`,
     );
     assertEquals(
       await refusal(folder),
@@ -191,6 +204,232 @@ Deno.test("what is missing from a folder is named, with what is expected", async
       FormatError,
       `Cannot read ${folder}/tokenizer.json: there is no such file`,
     );
+  });
+});
+
+Deno.test("floats become what is asked for, and halves that stay what they are keep their bits", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/x.safetensors`;
+    const halves = tensor(Uint16Array.of(0x3f80, 0xffc1, 1), { dtype: "bf16" });
+    await saveSafetensors(path, { halves, floats: tensor([1.5, -2]) });
+    const load = async (dtype: LoadDType): Promise<unknown[]> => {
+      const { halves, floats } = await loadSafetensors(path, { dtype });
+      return [String(halves), String(floats), await halves!.data()];
+    };
+    const wide = await halves.data();
+    const tiny = Float32Array.of(1, NaN, 0);
+    assertEquals(await load("f32"), ["f32[3]", "f32[2]", wide]);
+    assertEquals(await load("bf16"), ["bf16[3]", "bf16[2]", wide]);
+    assertEquals(await load("f16"), ["f16[3]", "f16[2]", tiny]);
+    assertEquals(await load("auto"), ["bf16[3]", "f32[2]", wide]);
+    const { halves: kept } = await loadSafetensors(path, { dtype: "auto" });
+    assertEquals(await kept!.bits(), await halves.bits());
+    await assertRejects(
+      () => loadSafetensors(path, { dtype: "f8" as "f16" }),
+      DTypeError,
+      "Cannot load floats as f8: there are f32, f16, bf16 and auto",
+    );
+  });
+});
+
+Deno.test("a model is loaded in halves, and saved as it is", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const loaded = await fromPretrained(folder, { dtype: "bf16" });
+    for (const { leaf } of tree.leaves(loaded.params)) {
+      assertEquals(leaf.dtype, "bf16");
+    }
+    await savePretrained(`${folder}/half`, { params: loaded.params, config });
+    const path = `${folder}/half/model.safetensors`;
+    const infos = await inspectSafetensors(path);
+    assert(Object.values(infos).every(({ dtype }) => dtype === "BF16"));
+    const again = await fromPretrained(`${folder}/half`, { dtype: "auto" });
+    const found = tree.leaves(again.params);
+    for (const [i, { leaf }] of tree.leaves(loaded.params).entries()) {
+      assertEquals(await found[i]!.leaf.bits(), await leaf.bits());
+    }
+  });
+});
+
+Deno.test("fields of the config may be replaced", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const { model, config } = await fromPretrained(folder, {
+      config: { rope_theta: 500 },
+    });
+    assertEquals([model.config.rope_theta, config.rope_theta], [500, 500]);
+  });
+});
+
+Deno.test("progress counts up to the size of the weights, and an aborted signal ends with its reason", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const told: Progress[] = [];
+    await fromPretrained(folder, { onProgress: (p) => told.push(p) });
+    const bytes = 4 * (2 * 4 * 7 / 2 + 4 * 3 + 16 * 2 + 8 * 2 + 24 * 3);
+    assertEquals(told.at(-1), {
+      phase: "load",
+      file: `${folder}/model.safetensors`,
+      loaded: bytes,
+      total: bytes,
+    });
+    const before = memory().tensors;
+    const stop = new AbortController();
+    await assertRejects(
+      () =>
+        fromPretrained(folder, {
+          signal: stop.signal,
+          onProgress: ({ loaded }) => loaded > 200 && stop.abort("enough"),
+        }).catch((reason) => Promise.reject(new Error(reason))),
+      Error,
+      "enough",
+    );
+    assertNoLeak(before);
+  });
+});
+
+Deno.test("a tokenizer with more ids than the model is refused", async () => {
+  await inFolder(async (folder) => {
+    await writeModel(folder, weights());
+    const vocab = Object.fromEntries(
+      Array.from({ length: 8 }, (_, i) => [`w${i}`, i]),
+    );
+    const writeVocabulary = (vocab: Record<string, number>): Promise<void> =>
+      Deno.writeTextFile(
+        `${folder}/tokenizer.json`,
+        JSON.stringify({
+          added_tokens: [],
+          normalizer: null,
+          pre_tokenizer: { type: "Whitespace" },
+          post_processor: null,
+          decoder: null,
+          model: { type: "WordPiece", unk_token: "w0", vocab },
+        }),
+      );
+    await writeVocabulary(vocab);
+    assertEquals(
+      await refusal(folder),
+      `Cannot use ${folder}/tokenizer.json: it has ids up to 7, and vocab_size is 7; load the model with tokenizer: false`,
+    );
+    await fromPretrained(folder, { tokenizer: false });
+    await writeVocabulary({ w0: 0, w1: 9 });
+    assertStringIncludes(await refusal(folder), "it has ids up to 9");
+    await writeVocabulary({ w0: 0, w1: 6 });
+    const { tokenizer } = await fromPretrained(folder, { tokenizer: true });
+    assertEquals(tokenizer.maxId, 6);
+  });
+});
+
+Deno.test("a head that the file lacks, or has in another shape, is drawn from a key, but only where that is asked for", async () => {
+  await inFolder(async (folder) => {
+    const before = memory().tensors;
+    const untied = { config: { tie_word_embeddings: false } };
+    const key = random.key(3);
+    const expected = scope(() =>
+      llama({ ...config, ...untied.config }).init(key)
+    );
+    const base = weights();
+    for (const head of [{}, { "lm_head.weight": zeros([2, 4]) }]) {
+      const tensors = { ...base, ...head, "score.weight": zeros([1]) };
+      await writeModel(folder, tensors);
+      const message = (await assertRejects(
+        () => fromPretrained(folder, untied),
+        FormatError,
+      )).message;
+      assertStringIncludes(message, "of 12 tensors expected 11 fit");
+      assertStringIncludes(
+        message,
+        "; these are heads alone: with newHead, a key, they start anew or are left out",
+      );
+      const { params } = await fromPretrained(folder, {
+        ...untied,
+        newHead: key,
+      });
+      for (const { path, leaf } of tree.leaves(params)) {
+        const from = path === "lm_head.weight"
+          ? expected.lm_head!.weight
+          : base[path]!;
+        assertEquals(await bytesOf(leaf), await bytesOf(from));
+      }
+      dispose([params, head]);
+      tensors["score.weight"].dispose();
+    }
+    // What is missing from the base is no head.
+    const { "model.norm.weight": norm, ...rest } = base;
+    await writeModel(folder, rest);
+    await assertRejects(
+      () => fromPretrained(folder, { ...untied, newHead: key }),
+      FormatError,
+      "1 missing from the file: model.norm.weight",
+    );
+    dispose([norm!, rest, expected]);
+    key.dispose();
+    assertNoLeak(before);
+  });
+});
+
+Deno.test("a model is saved in shards that are read again, and a later save leaves none of them", async () => {
+  await inFolder(async (folder) => {
+    const params = llama(config).init(random.key(1));
+    await savePretrained(folder, { params, config, maxShardBytes: 200 });
+    const names = namesIn(folder);
+    assertEquals(names.slice(0, 2), [
+      "config.json",
+      "model-00001-of-00004.safetensors",
+    ]);
+    assertEquals(names.at(-1), "model.safetensors.index.json");
+    const index = JSON.parse(
+      await Deno.readTextFile(`${folder}/model.safetensors.index.json`),
+    );
+    assertEquals(index.metadata, { total_size: 4 * tree.count(params) });
+    assertEquals(Object.keys(index.weight_map).length, 11);
+    for (const name of names.slice(1, -1)) {
+      const { tensors, metadata } = await readSafetensors(`${folder}/${name}`);
+      assertEquals(metadata, { format: "pt" });
+      const bytes = 4 * tree.count(tensors);
+      assert(bytes <= 200 || Object.keys(tensors).length === 1);
+    }
+    const again = await fromPretrained(folder);
+    const found = tree.leaves(again.params);
+    for (const [i, { path, leaf }] of tree.leaves(params).entries()) {
+      assertEquals(found[i]!.path, path);
+      assertEquals(await bytesOf(found[i]!.leaf), await bytesOf(leaf));
+    }
+    await Deno.writeTextFile(`${folder}/model-notes.txt`, "");
+    await savePretrained(folder, { params, config });
+    assertEquals(namesIn(folder), [
+      "config.json",
+      "model-notes.txt",
+      "model.safetensors",
+    ]);
+  });
+});
+
+Deno.test("a save in halves says so in the config, and an aborted one leaves the folder as it was", async () => {
+  await inFolder(async (folder) => {
+    const params = { a: tensor([1, 1 + 2 ** -8, -3]) };
+    await savePretrained(folder, { params, config, dtype: "bf16" });
+    const read = async (): Promise<unknown> =>
+      JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
+    assertEquals(await read(), { ...config, torch_dtype: "bfloat16" });
+    const path = `${folder}/model.safetensors`;
+    assertEquals(await inspectSafetensors(path), {
+      a: { dtype: "BF16", shape: [3] },
+    });
+    assertEquals(await (await loadSafetensors(path)).a!.toArray(), [1, 1, -3]);
+    const modern = { ...config, dtype: "float32" };
+    const save = { params, config: modern, dtype: "f16" } as const;
+    await savePretrained(folder, save);
+    assertEquals(await read(), { ...config, dtype: "float16" });
+    await assertRejects(() =>
+      savePretrained(folder, {
+        params,
+        config,
+        signal: AbortSignal.abort(),
+      })
+    );
+    assertEquals(await read(), { ...config, dtype: "float16" });
+    assertEquals(namesIn(folder), ["config.json", "model.safetensors"]);
   });
 });
 
@@ -228,6 +467,11 @@ Deno.test("shards are read as one file", async () => {
     assertEquals(
       await refusal(folder),
       `Cannot read ${index}: its weight_map does not map names to files`,
+    );
+    await writeIndex({ a: "a.safetensors" });
+    assertEquals(
+      await refusal(folder),
+      `Cannot read ${index}: it places the tensor "a" in a.safetensors, which has none`,
     );
     await writeIndex({ a: "a.safetensors", b: "none.safetensors" });
     assertEquals(

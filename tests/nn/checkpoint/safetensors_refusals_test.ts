@@ -1,22 +1,10 @@
-import {
-  assertEquals,
-  assertInstanceOf,
-  assertRejects,
-  assertThrows,
-} from "@std/assert";
-import fc from "fast-check";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { FormatError, init, memory } from "../../../core/mod.ts";
 import {
   loadSafetensors,
   parseSafetensors,
 } from "../../../nn/checkpoint/mod.ts";
-import {
-  assertNoLeak,
-  dispose,
-  fileOf,
-  inFolder,
-  oneTensor,
-} from "./support.ts";
+import { assertNoLeak, fileOf, inFolder, oneTensor } from "./support.ts";
 
 await init({ backend: "reference" });
 
@@ -89,7 +77,13 @@ const refusals: [fault: string, bytes: Uint8Array][] = [
     fileOf(oneTensor("F32", "2", [0, 0])),
   ],
   [
-    'tensor "a" of shape [4294967296, 4294967296, 0] is too large',
+    `tensor "a" has shape ${"[".repeat(200)}…; sizes are integers from 0`,
+    fileOf(
+      `{"a":{"dtype":"F32","shape":${"[".repeat(1e6)}${"]".repeat(1e6)}}}`,
+    ),
+  ],
+  [
+    'tensor "a" of shape [4294967296,4294967296,0] is too large',
     fileOf(oneTensor("F32", [2 ** 32, 2 ** 32, 0], [0, 0])),
   ],
   [
@@ -199,85 +193,4 @@ Deno.test("files with an empty tensor, no tensor, or tensors in another order ar
   );
   assertEquals(Object.keys(tensors), ["a", "empty", "z"]);
   assertEquals(await tensors.z!.item(), 1);
-});
-
-const valid = fileOf(
-  {
-    __metadata__: { format: "pt", 'quote"\\': "{[,:" },
-    "model.a": { dtype: "F32", shape: [2, 1], data_offsets: [0, 8] },
-    "model.b": { dtype: "I64", shape: [1], data_offsets: [8, 16] },
-    "model.c": { dtype: "BF16", shape: [3], data_offsets: [16, 22] },
-    "model.d": { dtype: "BOOL", shape: [2], data_offsets: [22, 24] },
-    "model.e": { dtype: "F16", shape: [0], data_offsets: [24, 24] },
-  },
-  [...Array(8).fill(7), 5, ...Array(7).fill(0), 1, 2, 3, 4, 5, 6, 0, 1],
-);
-
-/** A change of some bytes of a file. */
-const mutation = fc.record({
-  kind: fc.constantFrom("flip", "truncate", "insert", "delete", "header"),
-  at: fc.nat(valid.length - 1),
-  byte: fc.nat(255),
-  text: fc.constantFrom(
-    ...'0123456789{}[]:,"\\-.e '.split(""),
-    "null",
-    "1e999",
-    '"dtype"',
-    "[0,0]",
-    '"a":{}',
-    "\u2028",
-  ),
-});
-
-type Mutation = typeof mutation extends fc.Arbitrary<infer T> ? T : never;
-
-function mutate(bytes: Uint8Array, m: Mutation): Uint8Array {
-  const at = Math.min(m.at, bytes.length);
-  const [head, tail] = [[...bytes.slice(0, at)], [...bytes.slice(at)]];
-  switch (m.kind) {
-    case "flip":
-      return Uint8Array.from([...head, m.byte, ...tail.slice(1)]);
-    case "truncate":
-      return Uint8Array.from(head);
-    case "insert":
-      return Uint8Array.from([...head, m.byte, ...tail]);
-    case "delete":
-      return Uint8Array.from([...head, ...tail.slice(1)]);
-    default: {
-      // Some text in the header, whose length is set right, so that the fault lies deeper.
-      const { length } = bytes;
-      if (length < 8) return bytes;
-      const size = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-      if (size > length - 8) return bytes;
-      const json = new TextDecoder().decode(bytes.slice(8, 8 + size));
-      const place = m.at % (json.length + 1);
-      const skip = m.byte % 3;
-      return fileOf(
-        json.slice(0, place) + m.text + json.slice(place + skip),
-        bytes.slice(8 + size),
-      );
-    }
-  }
-}
-
-Deno.test("no mutated file does anything but load or throw a FormatError", () => {
-  parseSafetensors(valid, "valid");
-  let refused = 0;
-  fc.assert(
-    fc.property(
-      fc.array(mutation, { minLength: 1, maxLength: 3 }),
-      (mutations) => {
-        const bytes = mutations.reduce(mutate, valid);
-        try {
-          dispose(parseSafetensors(bytes, "mutated").tensors);
-        } catch (error) {
-          assertInstanceOf(error, FormatError);
-          refused++;
-        }
-      },
-    ),
-    { numRuns: 2500, seed: 1 },
-  );
-  // Most mutations do harm; what is left changes data, names or spaces.
-  assertEquals(refused > 1500, true, `${refused} of 2500 were refused`);
 });

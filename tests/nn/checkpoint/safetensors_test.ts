@@ -1,6 +1,13 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
-import { init, memory, tensor, TreeError, zeros } from "../../../core/mod.ts";
+import {
+  DTypeError,
+  init,
+  memory,
+  tensor,
+  TreeError,
+  zeros,
+} from "../../../core/mod.ts";
 import {
   encodeSafetensors,
   inspectSafetensors,
@@ -200,6 +207,68 @@ Deno.test("every float16 is widened as the engine's own conversion does", async 
   assertEquals(
     [...found],
     Array.from(halves, (_, i) => view.getFloat16(2 * i, true)),
+  );
+});
+
+/** The double nearest to x of those with some bits, ties to the even one; a definition, not an algorithm. */
+function nearest(x: number, candidates: readonly number[]): number {
+  const finite = candidates.filter((c) => !Number.isNaN(c));
+  const distance = (i: number): number => Math.abs(finite[i]! - x);
+  let best = 0;
+  for (let i = 1; i < finite.length; i++) {
+    const isCloser = distance(i) < distance(best);
+    if (isCloser || distance(i) === distance(best) && i % 2 === 0) best = i;
+  }
+  return finite[best]!;
+}
+
+Deno.test("halves are rounded to nearest, ties to even, and come back as they are", async () => {
+  const word = new DataView(new ArrayBuffer(4));
+  const asF32 = (bits: number): number => {
+    word.setUint32(0, bits);
+    return word.getFloat32(0);
+  };
+  const asF16 = (bits: number): number => {
+    word.setUint16(0, bits);
+    return word.getFloat16(0);
+  };
+  const save = async (x: number, dtype: "f16" | "bf16"): Promise<number> => {
+    const bytes = await encodeSafetensors({ x: tensor([x]) }, { dtype });
+    return await parseSafetensors(bytes, "x").tensors.x!.item();
+  };
+  // Ties, and a bit beside them, for mantissas that are even and odd.
+  for (const bits of [0x3f800000, 0x3f810000, 0xbf7f0000, 0x00010000]) {
+    for (const low of [0, 0x7fff, 0x8000, 0x8001, 0xffff]) {
+      const x = asF32((bits + low) >>> 0);
+      const [down, up] = [asF32(bits), asF32(bits + 0x10000 >>> 0)];
+      const isOdd = (bits >>> 16 & 1) === 1;
+      const expected = nearest(x, isOdd ? [up, down] : [down, up]);
+      assertEquals(await save(x, "bf16"), expected);
+    }
+  }
+  for (const half of [0x3c00, 0x3c01, 0x0001, 0x0000, 0x7bfe, 0x83ff]) {
+    const [low, high] = [asF16(half), asF16(half + 1)];
+    const middle = (low + high) / 2;
+    const even = half % 2 === 0 ? low : high;
+    assertEquals(await save(middle, "f16"), even);
+    for (const side of [low, high]) {
+      assertEquals(await save((middle * 7 + side) / 8, "f16"), side);
+    }
+  }
+  for (const dtype of ["f16", "bf16"] as const) {
+    for (const x of [NaN, Infinity, -Infinity, -0]) {
+      assertEquals(await save(x, dtype), x);
+    }
+  }
+  // A NaN whose payload lies in the lower half alone.
+  assertEquals(await save(asF32(0x7f800001), "bf16"), NaN);
+  assertEquals(await save(asF32(0x7fffffff), "bf16"), NaN);
+  assertEquals(await save(65520, "f16"), Infinity);
+  assertEquals(await save(3.4e38, "bf16"), Infinity);
+  await assertRejects(
+    () => encodeSafetensors({ x: tensor([1]) }, { dtype: "f8" as "f16" }),
+    DTypeError,
+    "Cannot save floats as f8: there are f32, f16 and bf16",
   );
 });
 
