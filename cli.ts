@@ -1,5 +1,5 @@
 /**
- * The command line: `finetune`, `generate` and `pretrain`.
+ * The command line: `finetune`, `generate`, `pretrain` and `sweep`.
  *
  * @module
  */
@@ -23,6 +23,7 @@ import { finetune, finetuneOptions } from "./examples/cli/finetune.ts";
 import { generateOptions, runGenerate } from "./examples/cli/generate.ts";
 import type { CommandContext } from "./examples/cli/job.ts";
 import { pretrain, pretrainOptions } from "./examples/cli/pretrain.ts";
+import { sweep, sweepOptions } from "./examples/cli/sweep.ts";
 import { processTerminal, type Terminal } from "./examples/cli/terminal.ts";
 import { TrainingError } from "./examples/cli/train.ts";
 
@@ -51,7 +52,7 @@ function command<O extends Options>(
 const COMMANDS: Readonly<Record<string, Command>> = {
   finetune: command(
     "finetune",
-    "Adapts a model to data by LoRA, or trains all of it.",
+    "Adapts a model to data by LoRA, DyLoRA or LoRASC, or trains all or a part of it.",
     finetuneOptions,
     finetune,
   ),
@@ -66,6 +67,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     "Trains a model of Llama's architecture, and its tokenizer, from nothing but text.",
     pretrainOptions,
     pretrain,
+  ),
+  sweep: command(
+    "sweep",
+    "Evaluates a DyLoRA adapter at every rank, beside a LoRA adapter cut to it.",
+    sweepOptions,
+    sweep,
   ),
 };
 

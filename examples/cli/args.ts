@@ -100,6 +100,26 @@ export function list(
   };
 }
 
+/** An option that takes positive whole numbers with commas between. */
+export function numbers(
+  help: string,
+  fallback: null,
+  shown: string,
+): Option<readonly number[] | null> {
+  return {
+    metavar: "N,N,…",
+    help,
+    fallback,
+    shown,
+    parse: (text) => {
+      const value = text.split(",").map(Number);
+      return value.every((n) => Number.isSafeInteger(n) && n > 0)
+        ? { value }
+        : { expected: "positive whole numbers with commas between" };
+    },
+  };
+}
+
 /** An option that takes a number, within bounds that the help need not repeat. */
 export function number<T extends number | null>(
   help: string,

@@ -1,21 +1,13 @@
 /**
- * The command `finetune`: adapts a model to data by LoRA, or trains all of it.
+ * The command `finetune`: adapts a model to data by LoRA or one of its kin, or trains all or a part of it.
  *
  * @module
  */
 
-import { init, random, tree } from "../../core/mod.ts";
-import { isAdapter, lora, report } from "../../lora/mod.ts";
-import { adamw, warmupLinear } from "../../nn/optim/mod.ts";
-import {
-  choice,
-  flag,
-  list,
-  number,
-  type Option,
-  text,
-  type Values,
-} from "./args.ts";
+import { init, tree } from "../../core/mod.ts";
+import { report } from "../../lora/mod.ts";
+import { warmupLinear } from "../../nn/optim/mod.ts";
+import { flag, type Option, text, UsageError, type Values } from "./args.ts";
 import {
   type DataOptions,
   dataOptions,
@@ -33,19 +25,29 @@ import {
   warmupSteps,
 } from "./job.ts";
 import { describeModel, loadModel, OWN_MODEL } from "./model.ts";
-import { type Method, saveResult, verifyResult } from "./result.ts";
+import {
+  checkMethod,
+  learnerOf,
+  makesAdapter,
+  type MethodOptions,
+  methodOptions,
+} from "./methods.ts";
+import { saveResult, verifyResult } from "./result.ts";
+import {
+  type Course,
+  loadStanding,
+  removeStanding,
+  saveStanding,
+} from "./resume.ts";
 
 /** Tokens of a row where nobody says how many. */
 const USUAL_SEQ = 128;
 
 /** Options of `finetune`. */
-export type FinetuneOptions = DataOptions & TrainingOptions & {
+export type FinetuneOptions = DataOptions & TrainingOptions & MethodOptions & {
   readonly model: Option<string>;
-  readonly method: Option<Method>;
-  readonly rank: Option<number>;
-  readonly alpha: Option<number>;
-  readonly targets: Option<readonly string[]>;
   readonly "completion-only": Option<boolean>;
+  readonly resume: Option<boolean>;
   readonly out: Option<string | null>;
 };
 
@@ -58,10 +60,7 @@ export const finetuneOptions: FinetuneOptions = {
     `${OWN_MODEL}, which comes with Cotan`,
   ),
   ...dataOptions("sotu", USUAL_SEQ),
-  method: choice(["lora", "full"], "what is trained", "lora"),
-  rank: number("rank of the adapters", 8, { integer: true, min: 1 }),
-  alpha: number("the adapters count alpha / rank times", 16, { min: 1e-6 }),
-  targets: list("layers with adapters, or all-linear", ["all-linear"]),
+  ...methodOptions,
   "completion-only": flag("learn completions alone, not prompts"),
   ...trainingOptions({
     steps: 110,
@@ -72,14 +71,26 @@ export const finetuneOptions: FinetuneOptions = {
     logEvery: 10,
   }),
   out: text("DIR", "folder of the result", null, "out/MODEL-DATA-METHOD"),
+  resume: flag(
+    "go on with the run that was stopped in the folder of the result",
+  ),
 };
+
+/** Options that a run which goes on may change. */
+const FREE = ["backend", "save-every", "log-every", "prompt", "sample-tokens"];
 
 /** Runs the command; returns whether it came to its end. */
 export async function finetune(
   values: Values<FinetuneOptions>,
   { terminal, signal }: CommandContext,
 ): Promise<boolean> {
-  const { model: name, method, seed, steps } = values;
+  const { model: name, method, steps } = values;
+  checkMethod(values);
+  if (values.resume && method === "lorasc") {
+    throw new UsageError(
+      "--resume cannot go on with a cascade: its slow weights are not kept; start anew",
+    );
+  }
   const warmup = warmupSteps(values);
   const out = await checkOut(
     values.out ?? outFolder(name, values.data, method),
@@ -93,48 +104,53 @@ export async function finetune(
     usual: USUAL_SEQ,
     completionOnly: values["completion-only"],
   });
-  const targets = values.targets.length === 1
-    ? values.targets[0]!
-    : values.targets;
-  using key = random.key(seed);
-  const start = method === "lora"
-    ? lora(params, { ...values, targets, key })
-    : params;
-  const [trainable, frozen] = tree.partition(
-    start,
-    method === "lora" ? isAdapter : () => true,
-  );
+  const schedule = warmupLinear({ peak: values.lr, warmup, steps });
+  const learner = learnerOf(params, values, schedule);
   terminal.line(`model    ${name}: ${describeModel(model.config, params)}`);
   terminal.line(`data     ${values.data}: ${data.summary}`);
   terminal.line(`backend  ${engine.name}`);
-  if (method === "lora") {
+  if (makesAdapter(method)) {
+    const start = tree.merge(learner.trainable, learner.frozen);
     terminal.line(`\n${String(await report(start)).replace(/^/gm, "  ")}`);
   }
-  const schedule = warmupLinear({ peak: values.lr, warmup, steps });
+  const course = courseOf(values);
+  const from = values.resume
+    ? await loadStanding(out, learner, course)
+    : undefined;
+  if (from) terminal.line(`resumed  after ${from.steps} of ${steps} steps`);
   const trained = await runJob({
     ...data,
+    ...(from && { from }),
     model,
     tokenizer,
-    trainable,
-    whole: (params) => tree.merge(params, frozen),
+    learner,
     schedule,
-    optimizer: adamw({
-      learningRate: schedule,
-      weightDecay: values["weight-decay"],
-    }),
     prompt: samplePrompt(values.prompt, data.held, tokenizer),
     values,
     out,
-    save: (params) => saveResult(params, loaded, { out, method, name }),
+    save: async (params, standing) => {
+      await saveResult(params, loaded, { out, method, name });
+      if (standing.steps === steps) await removeStanding(out);
+      else if (!learner.stages) await saveStanding(out, standing, course);
+    },
     terminal,
     signal,
   });
   if (!trained) return false;
   const { valid } = data;
   await verifyResult(trained, loaded, { out, method, valid, terminal });
-  const use = method === "lora"
+  const use = makesAdapter(method)
     ? `--model ${name} --adapter ${out}`
     : `--model ${out}`;
   terminal.line(`\ntry it: deno task generate ${use} --prompt "…"`);
   return true;
+}
+
+/** The options that the course of a run depends on. */
+function courseOf(values: Values<FinetuneOptions>): Course {
+  return Object.fromEntries(
+    Object.entries(values).filter(([name]) =>
+      ![...FREE, "resume", "out"].includes(name)
+    ),
+  );
 }

@@ -9,7 +9,7 @@ import { type Rows, shuffledBatches } from "../../nn/data/mod.ts";
 import type { Tokenizer } from "../../nn/checkpoint/mod.ts";
 import { generateText } from "../../nn/generate/mod.ts";
 import type { Model } from "../../nn/models/mod.ts";
-import type { Optimizer, Schedule } from "../../nn/optim/mod.ts";
+import type { Schedule } from "../../nn/optim/mod.ts";
 import {
   choice,
   number,
@@ -19,9 +19,10 @@ import {
   type Values,
 } from "./args.ts";
 import { heldOutLoss, languageLoss } from "./evaluate.ts";
+import type { Learner } from "./learner.ts";
 import { Metrics, runSession } from "./session.ts";
 import { type Terminal, wrap } from "./terminal.ts";
-import { TrainingError } from "./train.ts";
+import { type Standing, TrainingError } from "./train.ts";
 
 /** What every command runs with. */
 export interface CommandContext {
@@ -101,17 +102,13 @@ export function trainingOptions(defaults: {
 export type TrainingValues = Values<TrainingOptions>;
 
 /** A job. */
-export interface Job<P extends Tree> extends CommandContext {
+export interface Job extends CommandContext {
   /** The model. */
   readonly model: Model;
   /** Its tokenizer. */
   readonly tokenizer: Tokenizer;
-  /** What is trained; it is donated. */
-  readonly trainable: P;
-  /** All parameters, for those that are trained. */
-  whole(trainable: P): Tree;
-  /** What updates them. */
-  readonly optimizer: Optimizer;
+  /** What is trained, and how. */
+  readonly learner: Learner;
   /** Its learning rates. */
   readonly schedule: Schedule;
   /** Share of each target that is spread over all tokens; none when absent. */
@@ -126,42 +123,51 @@ export interface Job<P extends Tree> extends CommandContext {
   readonly values: TrainingValues;
   /** Folder of the result. */
   readonly out: string;
+  /** Where an earlier run stopped, to go on from. */
+  readonly from?: Standing;
   /** Writes the result so far. */
-  save(params: Tree): Promise<void>;
+  save(params: Tree, standing: Standing): Promise<void>;
 }
 
 /** Runs a job: the trained parameters, or null where it was interrupted. */
-export async function runJob<P extends Tree>(
-  job: Job<P>,
-): Promise<Tree | null> {
-  const { model, values, terminal, signal, out, labelSmoothing = 0 } = job;
+export async function runJob(job: Job): Promise<Tree | null> {
+  const { model, values, terminal, signal, out, from, learner } = job;
+  const { labelSmoothing = 0 } = job;
   const { batch, steps, seed } = values;
-  const before = await evaluate(job, job.whole(job.trainable), "before");
+  const base = tree.merge(learner.trainable, learner.frozen);
+  const before = from ? null : await evaluate(job, base, "before");
   await Deno.mkdir(out, { recursive: true });
-  using metrics = new Metrics(`${out}/metrics.jsonl`);
-  metrics.write({ step: 0, heldOutLoss: before });
+  using metrics = new Metrics(`${out}/metrics.jsonl`, from !== undefined);
+  if (before !== null) metrics.write({ step: 0, heldOutLoss: before });
   terminal.line();
-  const save = async (params: P): Promise<void> => {
-    await checkFinite(params);
-    await job.save(job.whole(params));
+  const save = async (standing: Standing): Promise<void> => {
+    await checkFinite(standing.trainable);
+    const { trainable, frozen } = standing;
+    await job.save(learner.whole(trainable, frozen), standing);
   };
-  const trained = await runSession(job.trainable, {
-    optimizer: job.optimizer,
+  const trained = await runSession({
+    learner,
     schedule: job.schedule,
     terminal,
     signal,
     loss: (params, ids, labels) =>
-      languageLoss(model, job.whole(params), ids, labels, { labelSmoothing }),
-    batches: shuffledBatches(job.train, { batch, seed }),
+      languageLoss(model, params, ids, labels, { labelSmoothing }),
+    batches: shuffledBatches(job.train, {
+      batch,
+      seed,
+      start: from?.steps ?? 0,
+    }),
     shape: [batch, job.train.seq],
+    ...(from && { from }),
     steps,
     logEvery: values["log-every"],
     saveEvery: values["save-every"] || Infinity,
     metrics,
     save,
   });
-  const params = job.whole(trained.params);
-  if (trained.steps > 0) await save(trained.params);
+  const params = learner.whole(trained.trainable, trained.frozen);
+  if (trained.steps > 0) await save(trained);
+  for (const { leaf } of tree.leaves(trained.state)) leaf.dispose();
   if (signal.aborted) {
     terminal.line(
       trained.steps > 0
@@ -177,8 +183,8 @@ export async function runJob<P extends Tree>(
 }
 
 /** Prints the held-out loss and a sample. */
-async function evaluate<P extends Tree>(
-  job: Job<P>,
+async function evaluate(
+  job: Job,
   params: Tree,
   when: "before" | "after",
 ): Promise<number> {

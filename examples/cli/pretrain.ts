@@ -4,7 +4,7 @@
  * @module
  */
 
-import { init, random } from "../../core/mod.ts";
+import { init, random, tree } from "../../core/mod.ts";
 import {
   createTokenizer,
   savePretrained,
@@ -42,6 +42,7 @@ import {
   trainingOptions,
   warmupSteps,
 } from "./job.ts";
+import { plainLearner } from "./learner.ts";
 import { describeModel } from "./model.ts";
 
 /** Tokens of a row where nobody says how many: the context, so that every position is trained. */
@@ -134,19 +135,20 @@ export async function pretrain(
     ...data,
     model,
     tokenizer,
-    trainable: params,
-    whole: (params) => params,
-    schedule,
-    optimizer: chain(
-      clipByGlobalNorm(1),
-      adamw({
-        learningRate: schedule,
-        b2: 0.95,
-        weightDecay: values["weight-decay"],
-        // Norms and biases are no directions to keep small.
-        mask: (_, leaf) => leaf.shape.length > 1,
-      }),
+    learner: plainLearner(
+      tree.partition(params, () => true),
+      chain(
+        clipByGlobalNorm(1),
+        adamw({
+          learningRate: schedule,
+          b2: 0.95,
+          weightDecay: values["weight-decay"],
+          // Norms and biases are no directions to keep small.
+          mask: (_, leaf) => leaf.shape.length > 1,
+        }),
+      ),
     ),
+    schedule,
     labelSmoothing: values["label-smoothing"],
     prompt: samplePrompt(values.prompt, data.held, tokenizer),
     values,

@@ -4,16 +4,15 @@
  * @module
  */
 
-import { type Data, FormatError, type Tree, tree } from "../../core/mod.ts";
+import { type Data, FormatError, type Tree } from "../../core/mod.ts";
 import { loadPeft, mergeAdapters, savePeft } from "../../lora/mod.ts";
 import { fromPretrained, savePretrained } from "../../nn/checkpoint/mod.ts";
 import { orderedBatches, type Rows } from "../../nn/data/mod.ts";
 import { logitsOf } from "./evaluate.ts";
 import { count, type Loaded } from "./model.ts";
+import { makesAdapter, type Method } from "./methods.ts";
 import type { Terminal } from "./terminal.ts";
-
-/** What was trained: adapters, or all of the model. */
-export type Method = "lora" | "full";
+import { disposeUnless } from "./train.ts";
 
 /** Saves adapters as a PEFT folder, or the model as a folder of its own. */
 export async function saveResult(
@@ -26,7 +25,7 @@ export async function saveResult(
   },
 ): Promise<void> {
   const { out, method, name } = options;
-  if (method === "lora") {
+  if (makesAdapter(method)) {
     await savePeft(out, params, { baseModel: name, taskType: "CAUSAL_LM" });
   } else {
     await savePretrained(out, { params, config, tokenizerFiles: folder });
@@ -50,7 +49,7 @@ export async function verifyResult(
     logitsOf(model, params, batch!, valid.seq);
   const expected = await logits(params);
 
-  const loaded = method === "lora"
+  const loaded = makesAdapter(method)
     ? await loadPeft(out, base)
     : (await fromPretrained(out, { tokenizer: false })).params;
   const again = await logits(loaded);
@@ -68,7 +67,7 @@ export async function verifyResult(
       count(expected.length)
     } logits of a held-out row are equal, bit for bit`,
   );
-  if (method === "full") return;
+  if (!makesAdapter(method)) return;
 
   const merged = mergeAdapters(params);
   const flat = await logits(merged);
@@ -78,12 +77,4 @@ export async function verifyResult(
     most = Math.max(most, Math.abs(x - expected[i]!));
   });
   terminal.line(`merged: logits differ by at most ${most.toExponential(1)}`);
-}
-
-/** Frees the tensors of a tree that are not another's too. */
-function disposeUnless(shared: Tree, params: Tree): void {
-  const kept = new Set(tree.leaves(shared).map(({ leaf }) => leaf));
-  for (const { leaf } of tree.leaves(params)) {
-    if (!kept.has(leaf)) leaf.dispose();
-  }
 }

@@ -4,21 +4,22 @@
  * @module
  */
 
-import { arange, type Tree } from "../../core/mod.ts";
+import { arange } from "../../core/mod.ts";
 import type { Schedule } from "../../nn/optim/mod.ts";
-import { showProgress, type Standing } from "./progress.ts";
+import { showProgress } from "./progress.ts";
 import type { Terminal } from "./terminal.ts";
-import { train, type TrainOptions } from "./train.ts";
+import { type Standing, train, type TrainOptions } from "./train.ts";
 
-/** A file of JSON lines, begun anew. */
+/** A file of JSON lines, begun anew or gone on with. */
 export class Metrics implements Disposable {
   readonly #file: Deno.FsFile;
 
-  constructor(path: string) {
+  constructor(path: string, goesOn = false) {
     this.#file = Deno.openSync(path, {
       write: true,
       create: true,
-      truncate: true,
+      truncate: !goesOn,
+      append: goesOn,
     });
   }
 
@@ -37,8 +38,7 @@ export class Metrics implements Disposable {
 }
 
 /** What a session needs beside the training itself. */
-export interface SessionOptions<P extends Tree>
-  extends Omit<TrainOptions<P>, "onStep"> {
+export interface SessionOptions extends Omit<TrainOptions, "onStep"> {
   /** Learning rates, for the record. */
   readonly schedule: Schedule;
   /** Steps between two lines of the record. */
@@ -50,10 +50,7 @@ export interface SessionOptions<P extends Tree>
 }
 
 /** Trains, shows progress and keeps the record. A logged loss is the mean since the line before. */
-export async function runSession<P extends Tree>(
-  params: P,
-  options: SessionOptions<P>,
-): Promise<{ readonly params: P; readonly steps: number }> {
+export async function runSession(options: SessionOptions): Promise<Standing> {
   const { schedule, steps, logEvery, metrics, terminal } = options;
   const rates = await ratesOf(schedule, steps);
   using progress = showProgress(terminal);
@@ -61,7 +58,7 @@ export async function runSession<P extends Tree>(
   const window = { loss: 0, steps: 0 };
   // The first step compiles: the speed is that of the others.
   const pace = { since: start, steps: 0, tokens: 0 };
-  return await train(params, {
+  return await train({
     ...options,
     onStep: ({ step, loss, tokens }) => {
       window.loss += loss;
@@ -70,7 +67,7 @@ export async function runSession<P extends Tree>(
       pace.tokens += tokens;
       const now = performance.now();
       const elapsed = (now - pace.since) / 1000;
-      const standing: Standing = {
+      const shown = {
         step,
         steps,
         loss: window.loss / window.steps,
@@ -79,14 +76,14 @@ export async function runSession<P extends Tree>(
         secondsLeft: elapsed / pace.steps * (steps - step),
       };
       if (step === 1) Object.assign(pace, { since: now, steps: 0, tokens: 0 });
-      progress.step(standing);
+      progress.step(shown);
       if (step % logEvery !== 0 && step !== steps) return;
-      progress.log(standing);
+      progress.log(shown);
       metrics.write({
         step,
-        loss: standing.loss,
-        lr: standing.lr,
-        tokensPerSecond: Math.round(standing.tokensPerSecond),
+        loss: shown.loss,
+        lr: shown.lr,
+        tokensPerSecond: Math.round(shown.tokensPerSecond),
         seconds: Math.round(now - start) / 1000,
       });
       Object.assign(window, { loss: 0, steps: 0 });

@@ -3,8 +3,6 @@
  *
  * B is the batch size, T the length of a row.
  *
- * This module is browser compatible.
- *
  * @module
  */
 
@@ -17,7 +15,8 @@ import {
   valueAndGrad,
 } from "../../core/mod.ts";
 import type { Batch } from "../../nn/data/mod.ts";
-import { applyUpdates, type Optimizer } from "../../nn/optim/mod.ts";
+import { applyUpdates } from "../../nn/optim/mod.ts";
+import type { Learner, Progress } from "./learner.ts";
 
 /** Training went wrong: shown as one line, without a stack. */
 export class TrainingError extends Error {
@@ -35,47 +34,62 @@ export interface StepDone {
   readonly tokens: number;
 }
 
+/** Where a run stands: what it has come to in a number of steps. */
+export type Standing = Progress & {
+  /** Steps done. */
+  readonly steps: number;
+};
+
 /** How a tree is trained. */
-export interface TrainOptions<P extends Tree> {
-  /** The loss of trainable parameters on ids [B, T] and labels [B · T]. */
-  loss(params: P, ids: Tensor, labels: Tensor): Tensor;
-  /** What updates the parameters. */
-  readonly optimizer: Optimizer;
-  /** What is trained on. */
+export interface TrainOptions {
+  /** What is learned, and how. */
+  readonly learner: Learner;
+  /** The loss of whole parameters on ids [B, T] and labels [B · T]. */
+  loss(params: Tree, ids: Tensor, labels: Tensor): Tensor;
+  /** What is trained on, from the step to start with. */
   readonly batches: Iterator<Batch>;
   /** B and T. */
   readonly shape: readonly [batch: number, seq: number];
-  /** Number of steps. */
+  /** Number of steps, those of an earlier run included. */
   readonly steps: number;
+  /** Where an earlier run stopped; the learner's start when absent. It is donated. */
+  readonly from?: Standing;
   /** Ends training after the current step. */
   readonly signal?: AbortSignal;
   /** Called for every step, in order. */
   onStep(done: StepDone): void;
   /** Called after every `saveEvery` steps but the last: what comes back is the caller's to save. */
-  save?(params: P, step: number): Promise<void>;
+  save?(standing: Standing): Promise<void>;
   /** Steps between saves; none when absent. */
   readonly saveEvery?: number;
 }
 
 /**
- * Trains parameters, which are donated: only those that come back can be used afterwards. Throws `TrainingError` as soon
- * as a loss is not finite.
+ * Trains; what is donated cannot be used afterwards, only what comes back. Throws `TrainingError` as soon as a loss is
+ * not finite.
  */
-export async function train<P extends Tree>(
-  initial: P,
-  options: TrainOptions<P>,
-): Promise<{ readonly params: P; readonly steps: number }> {
-  const { loss, optimizer, batches, shape, steps, signal } = options;
+export async function train(options: TrainOptions): Promise<Standing> {
+  const { learner, loss, batches, shape, steps, signal } = options;
   const { saveEvery = Infinity } = options;
-  using step = jit((params: P, state: Tree, ids: Tensor, labels: Tensor) => {
-    const { value, grads } = valueAndGrad(loss)(params, ids, labels);
-    const { updates, state: next } = optimizer.update(grads, state, params);
-    return { params: applyUpdates(params, updates), state: next, value };
-  }, { donate: [0, 1], name: "the training step" });
+  using step = jit((
+    { trainable, state }: Pick<Progress, "trainable" | "state">,
+    frozen: Tree,
+    ids: Tensor,
+    labels: Tensor,
+    at: Tensor,
+  ) => {
+    const { value, grads } = valueAndGrad((t: Tree) =>
+      loss(learner.at(t, frozen, at), ids, labels)
+    )(trainable);
+    const next = learner.update(grads, state, trainable, at);
+    return {
+      trainable: applyUpdates(trainable, next.updates),
+      state: next.state,
+      value,
+    };
+  }, { donate: [0], name: "the training step" });
 
-  let params = initial;
-  let state = optimizer.init(params);
-  let done = 0;
+  let now = options.from ?? begin(learner);
   // Reading a loss waits for the device; read a step late, it finds the work done.
   let unread: { value: Tensor; step: number; tokens: number } | null = null;
   const readLoss = async (): Promise<void> => {
@@ -91,26 +105,44 @@ export async function train<P extends Tree>(
     }
     options.onStep({ step, loss, tokens });
   };
-  try {
-    while (done < steps && !signal?.aborted) {
-      const { ids, labels, tokens } = batches.next().value as Batch;
-      using x = tensor(ids, { shape });
-      using y = tensor(labels);
-      const out = step(params, state, x, y);
-      ({ params, state } = out);
-      done++;
-      await readLoss();
-      unread = { value: out.value, step: done, tokens };
-      if (done % saveEvery === 0 && done < steps) {
-        await readLoss();
-        await options.save?.(params, done);
-      }
-      await breathe();
+  const stageSteps = learner.stages?.steps ?? Infinity;
+  while (now.steps < steps && !signal?.aborted) {
+    const { steps: done } = now;
+    if (done > 0 && done % stageSteps === 0) {
+      const { steps: _, ...end } = now;
+      const { start, kept } = learner.stages!.next(end);
+      disposeUnless({ start, kept }, end);
+      now = { ...start, steps: done };
     }
+    const { ids, labels, tokens } = batches.next().value as Batch;
+    using x = tensor(ids, { shape });
+    using y = tensor(labels);
+    using at = tensor(done, { dtype: "i32" });
+    const { frozen, trainable, state } = now;
+    const { value, ...next } = step({ trainable, state }, frozen, x, y, at);
+    now = { ...next, frozen, steps: done + 1 };
     await readLoss();
-    return { params, steps: done };
-  } finally {
-    for (const { leaf } of tree.leaves(state)) leaf.dispose();
+    unread = { value, step: done + 1, tokens };
+    if (now.steps % saveEvery === 0 && now.steps < steps) {
+      await readLoss();
+      await options.save?.(now);
+    }
+    await breathe();
+  }
+  await readLoss();
+  return now;
+}
+
+/** The start of a run. */
+function begin({ trainable, frozen, init }: Learner): Standing {
+  return { trainable, frozen, state: init(trainable), steps: 0 };
+}
+
+/** Frees the tensors of a tree that are not another's too. */
+export function disposeUnless(shared: Tree, params: Tree): void {
+  const kept = new Set(tree.leaves(shared).map(({ leaf }) => leaf));
+  for (const { leaf } of tree.leaves(params)) {
+    if (!kept.has(leaf)) leaf.dispose();
   }
 }
 

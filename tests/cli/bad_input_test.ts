@@ -42,8 +42,36 @@ async (folder) => {
 
 const mistakes: Record<string, Mistake> = {
   "an unknown option": given(
-    ["--ranks", "4"],
-    "error: unknown option --ranks of finetune; the nearest is --rank, and finetune --help lists all",
+    ["--rnak", "4"],
+    "error: unknown option --rnak of finetune; the nearest is --rank, and finetune --help lists all",
+  ),
+  "an option of another method": given(
+    ["--slow-rate", "0.5"],
+    "error: --slow-rate is for --method lorasc, not for lora",
+  ),
+  "ranks that are no numbers": given(
+    ["--method", "dylora", "--ranks", "1,x"],
+    'error: --ranks must be positive whole numbers with commas between, found "1,x"',
+  ),
+  "ranks beyond the rank": given(
+    ["--method", "dylora", "--rank", "2", "--ranks", "1,4"],
+    "error: --ranks 1,4 must ascend to --rank, which is 2",
+  ),
+  "biases of a model without": given(
+    ["--method", "bitfit"],
+    "error: --method bitfit finds nothing to train: the model has no such parameters",
+  ),
+  "nothing to resume": given(
+    ["--resume"],
+    /^error: there is nothing to resume in .*out: a run that was stopped leaves training\.safetensors there$/,
+  ),
+  "a cascade to resume": given(
+    ["--resume", "--method", "lorasc"],
+    "error: --resume cannot go on with a cascade: its slow weights are not kept; start anew",
+  ),
+  "more stages than steps": given(
+    ["--method", "lorasc", "--stages", "99"],
+    "error: --stages 99 are more than the 12 steps; use --stages 12 or less",
   ),
   "a value out of range": given(
     ["--rank", "0"],

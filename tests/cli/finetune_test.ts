@@ -5,7 +5,8 @@ import {
   assertNotEquals,
   assertStringIncludes,
 } from "@std/assert";
-import { init, memory, type Tensor, tensor } from "../../core/mod.ts";
+import { init, memory, type Tensor, tensor, tree } from "../../core/mod.ts";
+import { plainLearner } from "../../examples/cli/learner.ts";
 import { train } from "../../examples/cli/train.ts";
 import { loadPeft } from "../../lora/mod.ts";
 import { adamw, fromPretrained, inspectSafetensors } from "../../nn/mod.ts";
@@ -219,11 +220,16 @@ Deno.test("live bytes after 200 steps are those after 20", async () => {
     }
   }
   using w = tensor([[1, 2], [3, 4]]);
-  const { params } = await train({ w: w.add(0) }, {
-    loss: ({ w }: { w: Tensor }, ids, labels) =>
-      w.matmul(w).mul(ids.cast("f32").sum()).sum().square()
-        .add(labels.cast("f32").sum()).log(),
-    optimizer: adamw({ learningRate: 1e-3 }),
+  const { trainable, state } = await train({
+    loss: (params, ids, labels) => {
+      const { w } = params as { w: Tensor };
+      return w.matmul(w).mul(ids.cast("f32").sum()).sum().square()
+        .add(labels.cast("f32").sum()).log();
+    },
+    learner: plainLearner(
+      [{ w: w.add(0) }, { w: null }],
+      adamw({ learningRate: 1e-3 }),
+    ),
     batches: batches(),
     shape: [2, 2],
     steps: 201,
@@ -232,7 +238,7 @@ Deno.test("live bytes after 200 steps are those after 20", async () => {
     },
   });
   assertEquals(live[0], live[1]);
-  params.w.dispose();
+  for (const { leaf } of tree.leaves([trainable, state])) leaf.dispose();
   assertEquals(memory().tensors, 1);
 });
 
