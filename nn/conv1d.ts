@@ -14,6 +14,7 @@ import {
   formatWeight,
   shapeOf,
   type Weight,
+  widened,
   withDense,
 } from "./quantized.ts";
 
@@ -59,6 +60,6 @@ export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight).transpose(),
     });
-    return bias ? y.add(bias) : y;
+    return bias ? y.add(widened(bias)) : y;
   });
 }

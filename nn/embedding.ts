@@ -17,6 +17,7 @@ import {
 } from "../core/mod.ts";
 import { adapted } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { widened } from "./quantized.ts";
 import { pickByRow } from "./stacked.ts";
 
 /** A table of vectors. */
@@ -56,10 +57,10 @@ export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
     );
   }
   return scope(() =>
-    adapted(weight.take(ids), p.lora, {
+    adapted(widened(weight.take(ids)), p.lora, {
       project: ({ a, rows }) =>
         rows ? pickByRow(ids, a, rows) : a.transpose().take(ids),
-      weight: () => weight.transpose(),
+      weight: () => widened(weight).transpose(),
     })
   );
 }

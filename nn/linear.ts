@@ -16,6 +16,7 @@ import {
   formatWeight,
   shapeOf,
   type Weight,
+  widened,
   withDense,
 } from "./quantized.ts";
 
@@ -61,6 +62,6 @@ export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight),
     });
-    return bias ? y.add(bias) : y;
+    return bias ? y.add(widened(bias)) : y;
   });
 }
