@@ -20,7 +20,7 @@ import {
   type Values,
 } from "./examples/cli/args.ts";
 import { finetune, finetuneOptions } from "./examples/cli/finetune.ts";
-import { generateOptions, generateText } from "./examples/cli/generate.ts";
+import { generateOptions, runGenerate } from "./examples/cli/generate.ts";
 import type { CommandContext } from "./examples/cli/job.ts";
 import { pretrain, pretrainOptions } from "./examples/cli/pretrain.ts";
 import { processTerminal, type Terminal } from "./examples/cli/terminal.ts";
@@ -59,7 +59,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     "generate",
     "Continues a prompt.",
     generateOptions,
-    generateText,
+    runGenerate,
   ),
   pretrain: command(
     "pretrain",

@@ -166,7 +166,7 @@ function sumOf(
 }
 
 /** The decomposition of the change that an adapter of scale 1 makes. */
-async function svdOf({ a, b }: Lora): Promise<Svd> {
+export async function svdOf({ a, b }: Lora): Promise<Svd> {
   const up = scope(() => b.transpose());
   const [left, right] = await Promise.all([columnsOf(up), columnsOf(a)]);
   up.dispose();
@@ -174,7 +174,7 @@ async function svdOf({ a, b }: Lora): Promise<Svd> {
 }
 
 /** The rows of a tensor, which are the columns of what it is the transpose of. */
-async function columnsOf(x: Tensor): Promise<Columns> {
+export async function columnsOf(x: Tensor): Promise<Columns> {
   const data = await x.data(), size = x.shape[1]!;
   return Array.from(
     { length: x.shape[0]! },

@@ -10,7 +10,7 @@
  * Whether a path is that of a trainable leaf of an adapter: the selector for `tree.partition`.
  *
  * These are factors, DoRA's magnitudes, and copies of weights and biases that are trained whole; not scales, ranks, rates
- * and keys.
+ * and keys. Leaves of bottlenecks and prefixes are adapters too.
  *
  * @example
  * ```ts
@@ -22,6 +22,11 @@
  * ```
  */
 export function isAdapter(path: string): boolean {
+  if (
+    /(?:^|\.)(?:bottleneck\.(?:down|up)\.(?:weight|bias)|prefix)$/.test(path)
+  ) {
+    return true;
+  }
   // Between them may stand the name of an adapter among several, and the number of a slice.
   return /(?:^|\.)lora\.(?:[^.]+\.)?(?:(?:slices\.)?\d+\.)?(?:a|b|magnitude|weight|bias)$/
     .test(path);

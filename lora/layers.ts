@@ -153,6 +153,11 @@ export function isHead({ path }: Layer): boolean {
   return HEAD.test(path);
 }
 
+/** Whether a layer is the table of tokens. */
+export function isTokenTable({ path }: Layer): boolean {
+  return DECODED.test(path) || ENCODED.test(path);
+}
+
 /**
  * Whether the table of an embedding is an output head's weight too: that of a decoder without a head of its own, or of an
  * encoder that has what stands before such a head.

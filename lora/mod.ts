@@ -29,3 +29,47 @@ export { report } from "./report.ts";
 export type { Report, ReportBytes, ReportRow } from "./report_form.ts";
 export { stackAdapters, withRows } from "./stack.ts";
 export type { TargetOptions } from "./targets.ts";
+export { dylora, type DyloraOptions } from "./dylora.ts";
+export {
+  type Cascade,
+  type CascadeState,
+  lorasc,
+  type LorascOptions,
+} from "./lorasc.ts";
+export {
+  rankwise,
+  type RankwiseOptimizer,
+  type RankwiseOptions,
+  type RankwiseState,
+} from "./rankwise.ts";
+export {
+  atEachRank,
+  atRank,
+  drawRank,
+  type RankDistribution,
+  truncate,
+} from "./ranks.ts";
+export {
+  stagewise,
+  type StagewiseOptimizer,
+  type StagewiseOptions,
+  type StagewiseState,
+} from "./stagewise.ts";
+export { isBias, topLayers } from "./baselines.ts";
+export { bottleneck, type BottleneckOptions } from "./bottleneck.ts";
+export {
+  applyPrefix,
+  embeddingPrefix,
+  type LayerPrefix,
+  layerPrefix,
+  type PrefixOptions,
+  prefixTokens,
+} from "./prefix.ts";
+export {
+  analyse,
+  type Analysis,
+  type LayerAnalysis,
+  type Similarity,
+  subspaceSimilarity,
+} from "./analysis.ts";
+export { similaritySvg, singularValuesSvg } from "./svg.ts";

@@ -30,6 +30,8 @@ export type Lora = Saved & {
   readonly magnitude?: Tensor;
   /** How many of the R ranks are in use, the first ones: an i32 scalar that may be traced; all when absent. */
   readonly rank?: Tensor;
+  /** The ranks that DyLoRA trains: i32. */
+  readonly ranks?: Tensor;
   /** Ranks before this one take part but do not learn: an i32 scalar that may be traced; 0 when absent. */
   readonly from?: Tensor;
   /** Share of the adapter's input that is dropped where there is a key: a scalar; 0 when absent. */

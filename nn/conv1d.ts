@@ -9,6 +9,7 @@
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
 import { adapted, projectFrom } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { type Bottleneck, bottlenecked } from "./bottleneck.ts";
 import {
   dense,
   formatWeight,
@@ -26,6 +27,8 @@ export type Conv1D<A extends Adapters = Lora> = {
   readonly bias?: Tensor | null;
   /** Adapters; none when absent. */
   readonly lora?: A;
+  /** A bottleneck adapter of the output; none when absent. */
+  readonly bottleneck?: Bottleneck | null;
 };
 
 /**
@@ -60,6 +63,6 @@ export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight).transpose(),
     });
-    return bias ? y.add(widened(bias)) : y;
+    return bottlenecked(bias ? y.add(widened(bias)) : y, p.bottleneck);
   });
 }

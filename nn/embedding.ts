@@ -14,6 +14,7 @@ import {
   scope,
   ShapeError,
   type Tensor,
+  where,
 } from "../core/mod.ts";
 import { adapted } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
@@ -26,11 +27,14 @@ export type Embedding<A extends Adapters = Lora> = {
   readonly weight: Tensor;
   /** Adapter of the table: a is [R, V], b is [C, R]; none when absent. */
   readonly lora?: A;
+  /** Vectors of virtual tokens, whose ids follow those of the table: [P, C]; none when absent. */
+  readonly prefix?: Tensor | null;
 };
 
 /**
  * Rows of the table: ids i32 [...] to [..., C], plus `scale · aᵀ[ids] bᵀ` where the node has an adapter.
  *
+ * Ids from V on are those of the virtual tokens of a prefix, where the node has one (see `prefixTokens` of cotan/lora).
  * An id outside 0..V-1 cannot be seen from the host; it is taken as the nearest inside.
  *
  * @example
@@ -56,11 +60,14 @@ export function embedding(p: Embedding<Adapters>, ids: Tensor): Tensor {
       `Cannot embed ${format(ids)}: ids are i32; use cast`,
     );
   }
-  return scope(() =>
-    adapted(widened(weight.take(ids)), p.lora, {
+  return scope(() => {
+    const rows = adapted(widened(weight.take(ids)), p.lora, {
       project: ({ a, rows }) =>
         rows ? pickByRow(ids, a, rows) : a.transpose().take(ids),
       weight: () => widened(weight).transpose(),
-    })
-  );
+    });
+    if (!p.prefix) return rows;
+    const place = ids.sub(weight.shape[0]!);
+    return where(place.ge(0).unsqueeze(-1), p.prefix.take(place), rows);
+  });
 }

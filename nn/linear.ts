@@ -11,6 +11,7 @@
 import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
 import { adapted, projectFrom } from "./adapter.ts";
 import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
+import { type Bottleneck, bottlenecked } from "./bottleneck.ts";
 import {
   dense,
   formatWeight,
@@ -28,6 +29,8 @@ export type Linear<A extends Adapters = Lora> = {
   readonly bias?: Tensor | null;
   /** Adapters; none when absent. */
   readonly lora?: A;
+  /** A bottleneck adapter of the output; none when absent. */
+  readonly bottleneck?: Bottleneck | null;
 };
 
 /**
@@ -62,6 +65,6 @@ export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight),
     });
-    return bias ? y.add(widened(bias)) : y;
+    return bottlenecked(bias ? y.add(widened(bias)) : y, p.bottleneck);
   });
 }

@@ -21,6 +21,7 @@ export {
   type Problem,
 } from "./classification_loss.ts";
 export { type Conv1D, conv1D } from "./conv1d.ts";
+export type { Bottleneck } from "./bottleneck.ts";
 export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
 export { dropout, type DropoutOptions } from "./dropout.ts";
 export {
@@ -29,7 +30,6 @@ export {
   meanSquaredError,
 } from "./elementwise_losses.ts";
 export { type Embedding, embedding } from "./embedding.ts";
-export { generate, type GenerateOptions } from "./generate.ts";
 export { type Linear, linear } from "./linear.ts";
 export { layerNorm, type Norm, type NormOptions, rmsNorm } from "./norm.ts";
 export {
@@ -40,9 +40,9 @@ export {
   pooler,
 } from "./pooling.ts";
 export { rope, type RopeOptions, type RopeScaling } from "./rope.ts";
-export type { SamplingOptions } from "./sampling.ts";
 export * from "./checkpoint/mod.ts";
 export * from "./data/mod.ts";
+export * from "./generate/mod.ts";
 export * from "./metrics/mod.ts";
 export * from "./models/mod.ts";
 export * from "./optim/mod.ts";

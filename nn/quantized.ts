@@ -77,11 +77,6 @@ export function formatWeight(weight: Weight): string {
   return `${kind}[${shapeOf(weight).join(", ")}]`;
 }
 
-/** A tensor as f32, where it is stored as halves. */
-export function widened(x: Tensor): Tensor {
-  return x.dtype === "f16" || x.dtype === "bf16" ? x.cast("f32") : x;
-}
-
 /** A weight as f32, [M, N] where it is quantised. */
 export function dense(weight: Weight): Tensor {
   if (weight instanceof Tensor) return widened(weight);
@@ -93,6 +88,11 @@ export function dense(weight: Weight): Tensor {
   const values = tensor([...LEVELS]).take(unpacked(weight.nf4, 8).cast("i32"));
   return values.reshape([rows, columns / BLOCK, BLOCK])
     .mul(weight.absmax.unsqueeze(2)).reshape([rows, columns]);
+}
+
+/** A tensor of halves as f32; another as it is. */
+export function widened(x: Tensor): Tensor {
+  return x.dtype === "f16" || x.dtype === "bf16" ? x.cast("f32") : x;
 }
 
 /** `f` of x and a weight as f32. That of a quantised one is not kept for the gradient of x, but computed again. */

@@ -39,10 +39,16 @@ import {
 interface State extends InlineState, Program {
   /** The parts of each loop that are read. */
   readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
+  /** Whether a node may change the value of another in place: that is donated, and nothing reads it any more. */
+  mayChange(node: Node, operand: Node): boolean;
 }
 
-/** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers. */
-export function lower(graph: Graph, buffersPerKernel: number): Lowered {
+/** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers; `donated` tells which inputs may change. */
+export function lower(
+  graph: Graph,
+  buffersPerKernel: number,
+  donated: readonly boolean[] = [],
+): Lowered {
   const program: Program = {
     buffersPerKernel,
     values: [],
@@ -51,7 +57,8 @@ export function lower(graph: Graph, buffersPerKernel: number): Lowered {
     loops: [],
   };
   const inputs = graph.inputs.map((node) => newValue(program, node));
-  const outputs = lowerGraph(program, graph, inputs);
+  const free = new Set(graph.inputs.filter((_, i) => donated[i]));
+  const outputs = lowerGraph(program, graph, inputs, free);
   // An inner loop begins after its counter is set, so after the outer one.
   const loops = program.loops.sort((a, b) => a.first - b.first);
   return { ...program, loops, outputs };
@@ -62,18 +69,39 @@ function lowerGraph(
   program: Program,
   graph: Graph,
   inputs: readonly number[],
+  donated: ReadonlySet<Node> = new Set(),
 ): number[] {
+  const grouping = groupNodes(graph);
   const state: State = {
     ...program,
-    grouping: groupNodes(graph),
+    grouping,
     ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
     parts: partsRead(toposort(graph.outputs)),
+    mayChange: (node, operand) =>
+      donated.has(operand) &&
+      readersOf(graph, operand, grouping.roots)
+        .every((reader) => reader === node || state.ids.has(reader)),
     materialize: (node) => materialize(state, node),
   };
-  for (const node of schedule(graph, state.grouping.roots)) {
+  for (const node of schedule(graph, grouping.roots)) {
     materialize(state, node);
   }
   return graph.outputs.map((node) => materialize(state, node));
+}
+
+/** The nodes with values of their own, and outputs, that read a node: directly or through what is computed inside them. */
+function readersOf(
+  { outputs }: Graph,
+  operand: Node,
+  roots: ReadonlySet<Node>,
+): Node[] {
+  const through = new Set([operand]);
+  const readers = toposort(outputs).filter((node) => {
+    const isReader = node.inputs.some((x) => through.has(x));
+    if (isReader && !roots.has(node)) through.add(node);
+    return isReader && roots.has(node);
+  });
+  return [...readers, ...outputs.filter((node) => through.has(node))];
 }
 
 function newValue({ values }: Program, { shape, dtype }: Type): number {
@@ -342,17 +370,30 @@ function lowerConcat(state: State, node: Node): number {
 function lowerScatter(state: State, node: Node): number {
   const [x, index, source] = node.inputs;
   const { axis } = node.params as Params["scatterAdd"];
-  const id = newValue(state, node);
   const strides = stridesOf(node.shape);
-  store(state, x!, id, { offset: 0, strides });
   const { shape } = index!;
-  if (sizeOf(shape) === 0 || node.shape[axis] === 0) return id;
+  const copy = (): number => {
+    const id = newValue(state, node);
+    store(state, x!, id, { offset: 0, strides });
+    return id;
+  };
+  if (sizeOf(shape) === 0 || node.shape[axis] === 0) return copy();
   const build = (operand: Node, room: number): Expr => {
     const fresh: Build = { root: null, acc: null, exprs: new Map() };
     const expr = inline(state, fresh, operand);
     return buffersOf(expr).size > room ? load(state, operand) : expr;
   };
   const room = Math.floor((state.buffersPerKernel - 1) / 2);
+  const operands = {
+    index: build(index!, room),
+    source: build(source!, room),
+  };
+  const own = state.ids.get(x!);
+  const isRead = own !== undefined &&
+    Object.values(operands).some((expr) => buffersOf(expr).has(own));
+  const id = own !== undefined && !isRead && state.mayChange(node, x!)
+    ? own
+    : copy();
   emit(state, {
     kind: "scatter",
     shape,
@@ -361,8 +402,7 @@ function lowerScatter(state: State, node: Node): number {
     view: { offset: 0, strides: strides.map((s, i) => i === axis ? 0 : s) },
     stride: strides[axis]!,
     size: node.shape[axis]!,
-    index: build(index!, room),
-    source: build(source!, room),
+    ...operands,
   });
   return id;
 }

@@ -78,6 +78,8 @@ export function place(
     const inherited = new Set<number>();
     for (const id of born) {
       const current = places[id];
+      // A donated input that is changed where it lies.
+      if (current?.kind === "input") continue;
       const inPlace = overwritable(kernel, id, values)
         .filter((x) => lives[x]!.last === step);
       if (current?.kind === "output") {

@@ -26,7 +26,7 @@ export function buildPlan(
   limits: Limits,
 ): Plan {
   const lowered = copyRepeats(
-    lower(simplify(graph), limits.buffersPerKernel),
+    lower(simplify(graph), limits.buffersPerKernel, donated),
     graph.inputs,
     donated,
   );

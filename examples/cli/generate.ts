@@ -4,17 +4,17 @@
  * @module
  */
 
-import { init } from "../../core/mod.ts";
+import { init, random } from "../../core/mod.ts";
 import { loadPeft } from "../../lora/mod.ts";
 import { promptIds } from "../../nn/data/mod.ts";
+import { beamSearch, generateText } from "../../nn/generate/mod.ts";
 import { number, type Option, text, UsageError, type Values } from "./args.ts";
-import { continueText } from "./evaluate.ts";
 import {
   type BackendChoice,
   backendOption,
   type CommandContext,
 } from "./job.ts";
-import { loadModel, OWN_MODEL } from "./model.ts";
+import { type Loaded, loadModel, OWN_MODEL } from "./model.ts";
 
 /** Options of `generate`. */
 export type GenerateOptions = {
@@ -25,6 +25,10 @@ export type GenerateOptions = {
   readonly temperature: Option<number>;
   readonly "top-k": Option<number>;
   readonly "top-p": Option<number>;
+  readonly "min-p": Option<number>;
+  readonly "repetition-penalty": Option<number>;
+  readonly beams: Option<number>;
+  readonly stop: Option<string | null>;
   readonly seed: Option<number>;
   readonly backend: Option<BackendChoice>;
 };
@@ -56,6 +60,19 @@ export const generateOptions: GenerateOptions = {
     min: 1e-6,
     max: 1,
   }),
+  "min-p": number(
+    "draws from those this many times as likely as the likeliest",
+    0,
+    { min: 0, max: 1 },
+  ),
+  "repetition-penalty": number("above 1 makes repetition less likely", 1, {
+    min: 1e-6,
+  }),
+  beams: number("above 1 searches with so many beams, and draws nothing", 1, {
+    integer: true,
+    min: 1,
+  }),
+  stop: text("TEXT", "ends the text, and is not printed", null),
   seed: number("the same seed gives the same text", 0, {
     integer: true,
     min: 0,
@@ -64,12 +81,13 @@ export const generateOptions: GenerateOptions = {
 };
 
 /** Runs the command; returns whether it came to its end. */
-export async function generateText(
+export async function runGenerate(
   values: Values<GenerateOptions>,
   { terminal, signal }: CommandContext,
 ): Promise<boolean> {
   using _ = await init({ backend: values.backend });
-  const { model, params: base, tokenizer } = await loadModel(values.model);
+  const loaded = await loadModel(values.model);
+  const { model, params: base, tokenizer } = loaded;
   const params = values.adapter === null
     ? base
     : await loadPeft(values.adapter, base);
@@ -81,15 +99,60 @@ export async function generateText(
     );
   }
   terminal.write(tokenizer.decode(ids));
-  const pieces = continueText(model, params, tokenizer, ids, {
-    maxNewTokens: Math.min(values["max-new-tokens"], context - ids.length),
-    temperature: values.temperature,
-    topK: values["top-k"],
-    topP: values["top-p"],
-    seed: values.seed,
-    signal,
-  });
+  const maxNewTokens = Math.min(
+    values["max-new-tokens"],
+    context - ids.length,
+  );
+  const given = { ...values, maxNewTokens };
+  const pieces = values.beams > 1
+    ? searchText({ ...loaded, params }, ids, given, signal)
+    : drawText({ ...loaded, params }, ids, given, signal);
   for await (const piece of pieces) terminal.write(piece);
   terminal.line();
   return true;
+}
+
+/** Values of the options, with as many new tokens as the context has room for. */
+type Given = Values<GenerateOptions> & { readonly maxNewTokens: number };
+
+/** Text as it is drawn. */
+async function* drawText(
+  { model, params, tokenizer }: Loaded,
+  ids: readonly number[],
+  values: Given,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, undefined> {
+  using key = random.key(values.seed);
+  const topK = values["top-k"];
+  yield* generateText(model, params, tokenizer, ids, {
+    maxNewTokens: values.maxNewTokens,
+    temperature: values.temperature,
+    ...topK > 0 && { topK },
+    topP: values["top-p"],
+    minP: values["min-p"],
+    repetitionPenalty: values["repetition-penalty"],
+    ...values.stop !== null && { stop: values.stop },
+    key,
+    signal,
+  });
+}
+
+/** The text that a beam search finds, up to a stop text. */
+async function* searchText(
+  { model, params, tokenizer }: Loaded,
+  ids: readonly number[],
+  values: Given,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, undefined> {
+  const { eosId } = tokenizer;
+  const [found] = await beamSearch(model, params, ids, {
+    beams: values.beams,
+    maxNewTokens: values.maxNewTokens,
+    repetitionPenalty: values["repetition-penalty"],
+    ...eosId !== null && { stop: eosId },
+    signal,
+  });
+  const prompt = tokenizer.decode(ids);
+  const text = tokenizer.decode([...ids, ...found!.ids]).slice(prompt.length);
+  yield values.stop === null ? text : text.split(values.stop, 1)[0]!;
 }

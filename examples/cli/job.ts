@@ -4,9 +4,10 @@
  * @module
  */
 
-import { type BackendName, type Tree, tree } from "../../core/mod.ts";
+import { type BackendName, random, type Tree, tree } from "../../core/mod.ts";
 import { type Rows, shuffledBatches } from "../../nn/data/mod.ts";
 import type { Tokenizer } from "../../nn/checkpoint/mod.ts";
+import { generateText } from "../../nn/generate/mod.ts";
 import type { Model } from "../../nn/models/mod.ts";
 import type { Optimizer, Schedule } from "../../nn/optim/mod.ts";
 import {
@@ -17,7 +18,7 @@ import {
   UsageError,
   type Values,
 } from "./args.ts";
-import { continueText, heldOutLoss, languageLoss } from "./evaluate.ts";
+import { heldOutLoss, languageLoss } from "./evaluate.ts";
 import { Metrics, runSession } from "./session.ts";
 import { type Terminal, wrap } from "./terminal.ts";
 import { TrainingError } from "./train.ts";
@@ -189,8 +190,9 @@ async function evaluate<P extends Tree>(
   const maxNewTokens = Math.min(values["sample-tokens"], room);
   if (maxNewTokens < 1) return loss;
   let text = tokenizer.decode(prompt) + " ▸";
-  const options = { maxNewTokens, temperature: 0.4, topK: 40, seed, signal };
-  const pieces = continueText(model, params, tokenizer, prompt, options);
+  using key = random.key(seed);
+  const options = { maxNewTokens, temperature: 0.4, topK: 40, key, signal };
+  const pieces = generateText(model, params, tokenizer, prompt, options);
   for await (const piece of pieces) text += piece;
   terminal.line(`sample ${when}:\n${wrap(text, terminal.columns())}`);
   return loss;

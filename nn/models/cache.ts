@@ -9,6 +9,7 @@
  */
 
 import {
+  concat,
   iota,
   scope,
   type Shape,
@@ -18,6 +19,9 @@ import {
   where,
   zeros,
 } from "../../core/mod.ts";
+
+/** Elements from which on a cache is large: writing one slot then takes less than a walk over all, by three kernels more. */
+const LARGE = 2 ** 15;
 
 /** Keys and values of a layer. */
 export type LayerCache = {
@@ -41,8 +45,7 @@ export function emptyCache(layers: number, shape: Shape): Cache {
 /**
  * A cache tensor [B, K, S, D] with `fresh` [B, K, T, D] from a position on, one for all rows or i32 [B]; what would fall behind the end is dropped.
  *
- * Each slot chooses between what it holds and what is new, so the write is elementwise: the program is the same for all
- * positions, and a donated cache is written in place.
+ * The program is the same for all positions, and a donated cache is written in place.
  */
 export function writeCache(
   held: Tensor,
@@ -59,16 +62,37 @@ export function writeCache(
     const offset = typeof position === "number"
       ? position
       : position.cast("i32").unsqueeze(-1);
-    // The place in `fresh` of each slot: [S, 1] or [B, 1, S, 1].
-    const place = iota([capacity]).sub(offset);
-    const rows = place.shape.slice(0, -1);
-    const from = place.reshape([...rows, ...rows.map(() => 1), capacity, 1]);
-    const isNew = from.ge(0).and(from.lt(time));
-    const spread = time === 1
-      ? fresh
-      : rows.length === 0
-      ? fresh.take(place, { axis: 2 })
-      : fresh.gather(from.expand(held.shape), { axis: 2 });
-    return where(isNew, spread, held);
+    const size = held.shape.reduce((n, d) => n * d, 1);
+    return time === 1 && size >= LARGE
+      ? writeSlot(held, fresh, offset)
+      : writeAll(held, fresh, offset);
   });
+}
+
+/** Touches one slot of each row: what it holds is subtracted, which leaves 0 exactly, and then the new added. */
+function writeSlot(held: Tensor, fresh: Tensor, offset: TensorLike): Tensor {
+  const [B, K, S, D] = held.shape as [number, number, number, number];
+  const slot = zeros([2], { dtype: "i32" }).add(offset); // [2] or [B, 2]
+  const index = slot.reshape([...slot.shape.slice(0, -1), 1, 2, 1])
+    .expand([B, K, 2, D]);
+  const old = held.gather(index.slice([null, null, [0, 1]]), { axis: 2 });
+  const change = concat([old.neg(), fresh], { axis: 2 });
+  const isInside = index.ge(0).and(index.lt(S));
+  return held.scatterAdd(index, where(isInside, change, 0), { axis: 2 });
+}
+
+/** Each slot chooses between what it holds and what is new. */
+function writeAll(held: Tensor, fresh: Tensor, offset: TensorLike): Tensor {
+  const capacity = held.shape[2]!, time = fresh.shape[2]!;
+  // The place in `fresh` of each slot: [S, 1] or [B, 1, S, 1].
+  const place = iota([capacity]).sub(offset);
+  const rows = place.shape.slice(0, -1);
+  const from = place.reshape([...rows, ...rows.map(() => 1), capacity, 1]);
+  const isNew = from.ge(0).and(from.lt(time));
+  const spread = time === 1
+    ? fresh
+    : rows.length === 0
+    ? fresh.take(place, { axis: 2 })
+    : fresh.gather(from.expand(held.shape), { axis: 2 });
+  return where(isNew, spread, held);
 }

@@ -89,20 +89,16 @@ export function causalModel<P extends Tree>(
       dense("lm_head", config.vocab_size, decoder.channels, false)),
   };
 
-  const step: CausalModel<WithHead<P>>["step"] = (params, ids, options) =>
-    scope(() => {
-      const { hidden, cache } = statesOf(decoder, params, ids, options);
-      const logits = linear(headOf(decoder, params), hidden.at(-1)!);
-      return { logits, cache };
-    });
+  const run = (params: WithHead<P>, ids: Tensor, options: ApplyOptions) => {
+    const { hidden, cache } = statesOf(decoder, params, ids, options);
+    return { logits: linear(headOf(decoder, params), hidden.at(-1)!), cache };
+  };
 
   return {
     ...modelOf<WithHead<P>>(decoder, table),
     apply: (params, ids, options = {}) =>
-      scope(() => {
-        const { hidden } = statesOf(decoder, params, ids, options);
-        return linear(headOf(decoder, params), hidden.at(-1)!);
-      }),
+      scope(() => run(params, ids, options).logits),
+    step: (params, ids, options) => scope(() => run(params, ids, options)),
     cache: (batch, capacity) => {
       if (capacity > limit) {
         throw new ShapeError(
@@ -112,7 +108,6 @@ export function causalModel<P extends Tree>(
       const { blocks, heads: K, size: D } = cached;
       return emptyCache(blocks, [batch, K, capacity, D]);
     },
-    step,
   };
 }
 

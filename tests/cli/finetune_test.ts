@@ -132,6 +132,35 @@ Deno.test("generate continues a prompt, with an adapter or without", async () =>
   });
 });
 
+Deno.test("generate searches with beams, penalises repetition and stops at a text", async () => {
+  await inFolder(async (folder) => {
+    await prepare(folder);
+    const ask = (...args: string[]) =>
+      run(
+        ...["generate", "--model", `${folder}/model`, "--prompt", "ab"],
+        ...["--backend", "reference", "--temperature", "0", ...args],
+      );
+    const { out } = await ask();
+    assert(out.startsWith("ab") && out.length > 8);
+    for (
+      const args of [["--beams", "3"], ["--repetition-penalty", "9"], [
+        ...["--temperature", "3", "--min-p", "0.1", "--top-k", "0"],
+      ]]
+    ) {
+      const { status, out: other, errors } = await ask(...args);
+      assertEquals([status, errors], [0, []]);
+      assert(other.startsWith("ab"));
+      assertNotEquals(other, out, args.join(" "));
+    }
+    for (const beams of ["1", "3"]) {
+      const whole = (await ask("--beams", beams)).out.trimEnd().slice(2);
+      const stop = whole.slice(3, 5);
+      const cut = await ask("--beams", beams, "--stop", stop);
+      assertEquals(cut.out, `ab${whole.slice(0, whole.indexOf(stop))}\n`);
+    }
+  });
+});
+
 Deno.test("pretrain leaves a model that loads, and its record", async () => {
   await inFolder(async (folder) => {
     const text = "the whale and the sea and the ship\n".repeat(60);

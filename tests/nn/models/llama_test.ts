@@ -1,6 +1,6 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FormatError, random, ShapeError, tensor, TreeError } from "cotan";
-import { llama, modelFromConfig } from "cotan/nn";
+import { llama, type LlamaConfig, modelFromConfig } from "cotan/nn";
 import { assertClose, ids, useOracle } from "../support.ts";
 
 Deno.test.beforeAll(useOracle);
@@ -181,4 +181,40 @@ Deno.test("null fields count as absent, and transformers 5 writes the base into 
     rope_parameters: { rope_type: "default", rope_theta: 500 },
   });
   assertEquals([full.rope_theta, full.head_dim], [500, 2]);
+});
+
+Deno.test("the rotary embedding is scaled as the configuration says, in either form", async () => {
+  const params = model.init(random.key(1));
+  const by = async (fields: Partial<LlamaConfig>): Promise<number[]> => {
+    const logits = llama({ ...config, ...fields }).apply(params, ids(tokens));
+    return Array.from(await logits.data());
+  };
+  const linear = (factor: number) => ({ rope_type: "linear", factor });
+  const gap = (a: number[], b: number[]): number =>
+    a.reduce((m, v, i) => Math.max(m, Math.abs(v - b[i]!)), 0);
+  const plain = await by({});
+  assert(gap(await by({ rope_scaling: linear(1) }), plain) < 1e-12);
+  const halved = await by({ rope_scaling: linear(2) });
+  assert(gap(halved, plain) > 1e-3);
+  assertEquals(
+    await by({ rope_scaling: { type: "linear", factor: 2 } }),
+    halved,
+  );
+  assertEquals(await by({ rope_parameters: linear(2) }), halved);
+  assertEquals(
+    await by({
+      rope_theta: 7,
+      rope_parameters: { ...linear(2), rope_theta: 10000 },
+    }),
+    await by({ rope_theta: 7, rope_scaling: linear(2) }),
+  );
+  // All wavelengths are long against so short an original length, and divided.
+  const llama3 = {
+    rope_type: "llama3",
+    factor: 2,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 1,
+  };
+  assert(gap(await by({ rope_scaling: llama3 }), halved) < 1e-12);
 });

@@ -5,24 +5,25 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { memory, random, ShapeError, type Tensor } from "cotan";
-import { generate, type GenerateOptions, llama } from "cotan/nn";
-import { ids, useOracle } from "./support.ts";
+import { memory, random, ShapeError, type Tensor, tree } from "cotan";
+import { generate, type GenerateOptions } from "cotan/nn";
+import { assertNoLeaks } from "cotan/testing";
+import { holdBack } from "../../../nn/generate/processors.ts";
+import { largest } from "../../../nn/generate/ranking.ts";
+import { chooseToken } from "../../../nn/generate/sampling.ts";
+import { eachBackend } from "../../support/backends.ts";
+import { useOracle } from "../support.ts";
+import {
+  greedy as greedyOf,
+  logitsOf,
+  smallModel,
+  type SmallParams,
+} from "./support.ts";
 
 Deno.test.beforeAll(useOracle);
 
-const model = llama({
-  vocab_size: 11,
-  hidden_size: 8,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  max_position_embeddings: 160,
-  initializer_range: 0.7,
-});
-type Params = ReturnType<typeof model.init>;
-let params: Params;
+const model = smallModel();
+let params: SmallParams;
 let key: Tensor;
 Deno.test.beforeAll(() => {
   params = model.init(random.key(3));
@@ -33,19 +34,8 @@ const prompt = [1, 5, 2, 7, 3];
 const run = (options: GenerateOptions, start: readonly number[] = prompt) =>
   generate(model, params, start, options);
 
-/** Greedy generation without a cache. */
-async function greedy(
-  start: readonly number[],
-  count: number,
-): Promise<number[]> {
-  const all = [...start];
-  for (let i = 0; i < count; i++) {
-    const logits = model.apply(params, ids([all]));
-    const last = logits.slice([null, [all.length - 1, all.length]]);
-    all.push(await last.argmax().item());
-  }
-  return all.slice(start.length);
-}
+const greedy = (start: readonly number[], count: number) =>
+  greedyOf(model, params, start, count);
 
 Deno.test("greedy generation takes the largest logit at each step", async () => {
   const expected = await greedy(prompt, 12);
@@ -63,6 +53,41 @@ Deno.test("prompts of one token, of whole chunks, and of chunks and a rest go in
       `a prompt of ${length}`,
     );
   }
+});
+
+Deno.test("repetition is held back in prompt and new tokens alike", async () => {
+  for (
+    const options of [
+      { repetitionPenalty: 1.5 },
+      { noRepeatNgram: 2 },
+      { repetitionPenalty: 1.2, noRepeatNgram: 3 },
+    ]
+  ) {
+    const all = [...prompt];
+    for (let i = 0; i < 12; i++) {
+      const row = (await logitsOf(model, params, all)).at(-1)!;
+      const held = holdBack(Float64Array.from(row), all, options);
+      all.push(held.indexOf(Math.max(...held)));
+    }
+    const found = await Array.fromAsync(run({ maxNewTokens: 12, ...options }));
+    assertEquals(found, all.slice(prompt.length));
+    assertNotEquals(found, await greedy(prompt, 12));
+  }
+});
+
+Deno.test("sampling draws by the number of foldIn(key, count) at each token", async () => {
+  const options = { temperature: 1.5, topK: 6, topP: 0.9, minP: 0.05 };
+  const all = [...prompt];
+  for (let count = 0; count < 70; count++) {
+    const row = (await logitsOf(model, params, all)).at(-1)!;
+    using folded = random.foldIn(key, count);
+    using uniform = random.uniform(folded, [1]);
+    all.push(chooseToken(row, options, await uniform.item()));
+  }
+  const found = await Array.fromAsync(
+    run({ maxNewTokens: 70, ...options, key }),
+  );
+  assertEquals(found, all.slice(prompt.length));
 });
 
 Deno.test("sampling depends on the key alone", async () => {
@@ -151,6 +176,81 @@ Deno.test("a signal ends the generation with its reason, and all is freed", asyn
   );
 });
 
+Deno.test("a timer can end a generation on the CPU", async () => {
+  const signal = AbortSignal.timeout(50);
+  await assertRejects(
+    async () => {
+      for (let i = 0; i < 1000; i++) {
+        await Array.fromAsync(run({ maxNewTokens: 100, signal }));
+      }
+    },
+    DOMException,
+    "timeout",
+  );
+});
+
+eachBackend("200 tokens with the cache are those without", async () => {
+  const model = smallModel({
+    max_position_embeddings: 256,
+    vocab_size: 61,
+    hidden_size: 16,
+    initializer_range: 1.2,
+    rope_theta: 100,
+  });
+  using key = random.key(7);
+  const params = model.init(key);
+  const start = [3, 1, 4, 1, 5, 9];
+  const stream = generate(model, params, start, { maxNewTokens: 200 });
+  const found = await Array.fromAsync(stream);
+  assert(new Set(found).size > 20, "the model should not be trivial");
+  // All logits come from one pass: the token behind each prefix is the largest of its last row.
+  const rows = await logitsOf(model, params, [...start, ...found]);
+  const best = rows.map((row) => largest(row, 2)).slice(start.length - 1, -1);
+  assertEquals(found, best.map(([id]) => id));
+  const gaps = best.map(([a, b], i) => {
+    const row = rows[start.length - 1 + i]!;
+    return row[a!]! - row[b!]!;
+  });
+  assert(Math.min(...gaps) > 0.01, "rounding should not decide");
+});
+
+eachBackend(
+  "logits that are not finite are an error at their token",
+  async () => {
+    const model = smallModel();
+    using key = random.key(5);
+    const params = tree.map((leaf) => leaf.mul(NaN), model.init(key));
+    for (const repetitionPenalty of [1, 2]) {
+      const options = { maxNewTokens: 3, repetitionPenalty };
+      await assertRejects(
+        () => Array.fromAsync(generate(model, params, [1], options)),
+        RangeError,
+        "Cannot choose a token: the logit of ",
+      );
+    }
+  },
+);
+
+eachBackend(
+  "a generation leaves nothing on any backend, however it ends",
+  () =>
+    assertNoLeaks(async () => {
+      const model = smallModel();
+      using key = random.key(5);
+      const params = model.init(key);
+      const start = Array.from({ length: 20 }, (_, i) => i % 11);
+      for (const options of [{}, { temperature: 1, key }]) {
+        const stream = generate(model, params, start, {
+          maxNewTokens: 40,
+          ...options,
+        });
+        let count = 0;
+        for await (const _ of stream) if (++count === 20) break;
+      }
+      for (const { leaf } of tree.leaves(params)) leaf.dispose();
+    }),
+);
+
 Deno.test("wrong options are errors at the call", () => {
   const cases: [GenerateOptions, number[], string][] = [
     [
@@ -167,6 +267,11 @@ Deno.test("wrong options are errors at the call", () => {
       { maxNewTokens: 1 },
       [11],
       "Cannot generate after id 11: ids are integers from 0 to 10",
+    ],
+    [
+      { maxNewTokens: 1, stop: [1, 1.5] },
+      prompt,
+      "Cannot stop at id 1.5: ids are integers",
     ],
     [
       { maxNewTokens: 1, topP: 2 },
