@@ -96,8 +96,8 @@ function adapt(
 function savedOf({ node, weight }: Layer, { saves }: Setting): Saved {
   return Object.fromEntries(
     saves.flatMap((name) => {
-      const own = name === "weight" ? dense(weight) : node[name];
-      return own instanceof Tensor ? [[name, own.mul(1)]] : [];
+      const own = name === "weight" ? weight : node[name] as Tensor | null;
+      return own ? [[name, dense(own).mul(1)]] : [];
     }),
   );
 }
@@ -140,5 +140,7 @@ function lowRank(
   });
   if (pissaIterations(init) === null) return { loras, node };
   const rest = whole().sub(updateOf(loras, whole()));
-  return { loras, node: { ...node, weight: oriented(rest, kind) } };
+  const dtype = weight instanceof Tensor ? weight.dtype : "f32";
+  const kept = oriented(rest, kind).cast(dtype);
+  return { loras, node: { ...node, weight: kept } };
 }

@@ -52,7 +52,7 @@ export interface MergeOptions {
 }
 
 /**
- * The model with each adapter added to its weight, W + scale · b a in f32, with copies in the place of what they stand in
+ * The model with each adapter added to its weight, W + scale · b a in f32 and rounded once, with copies in the place of what they stand in
  * for, and without adapters. Of several by name all are added: choose by `activate` first.
  *
  * Throws `TreeError` where there is no adapter, where it is a stack's, and where a changed embedding is the output head
@@ -139,17 +139,26 @@ function mergedNode(layer: AdaptedLayer, options: MergeOptions): Node {
     lora,
   });
   const kind = kindOf(layer, options.fanInFanOut);
-  const weight = parts.length === 0 ? own.weight : scope(() => {
+  const weight = scope(() => {
+    if (parts.length === 0) return alike(own.weight, layer.weight);
     const base = oriented(dense(own.weight), kind);
     const sum = parts.map((list) => updateOf(list, base))
       .reduce((sum, update) => sum.add(update), base);
-    return oriented(sum, kind);
+    return alike(oriented(sum, kind), layer.weight);
   });
   return {
     ...bare(node),
     weight,
-    ...("bias" in node && { bias: own.bias }),
+    ...("bias" in node && { bias: bias ? alike(own.bias!, bias) : bias }),
   };
+}
+
+/** What was computed in f32 as it is stored, rounded once. */
+function alike(value: Weight, own: Weight): Weight {
+  return value instanceof Tensor && own instanceof Tensor &&
+      value.dtype !== own.dtype
+    ? value.cast(own.dtype)
+    : value;
 }
 
 /** The output head that a tied embedding was, where decoders look for it. Encoders have tied heads alone. */

@@ -72,7 +72,7 @@ export function quantize<T extends Tree>(
     const { path, node, weight } = layer;
     if (!chosen.has(path) || !(weight instanceof Tensor)) return node;
     const small = scope((): QuantizedWeight =>
-      kind === "int8" ? toInt8(weight) : toNf4(weight)
+      kind === "int8" ? toInt8(dense(weight)) : toNf4(dense(weight))
     );
     return { ...node, weight: small };
   });

@@ -150,11 +150,12 @@ function checkFree({ path, node }: Layer, name: string | undefined): void {
 }
 
 function checkWeight({ path, weight }: Layer, rank: number): void {
-  if (!(weight instanceof Tensor) || weight.dtype === "f32") return;
+  if (!(weight instanceof Tensor)) return;
+  if (["f32", "f16", "bf16"].includes(weight.dtype)) return;
   throw new DTypeError(
     `Cannot adapt ${path} of weight ${
       formatWeight(weight)
-    } at rank ${rank}: it must be f32`,
+    } at rank ${rank}: it must be of floats`,
   );
 }
 

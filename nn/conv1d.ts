@@ -15,6 +15,7 @@ import {
   formatWeight,
   shapeOf,
   type Weight,
+  widened,
   withDense,
 } from "./quantized.ts";
 
@@ -62,6 +63,6 @@ export function conv1D(p: Conv1D<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight).transpose(),
     });
-    return bottlenecked(bias ? y.add(bias) : y, p.bottleneck);
+    return bottlenecked(bias ? y.add(widened(bias)) : y, p.bottleneck);
   });
 }

@@ -17,6 +17,7 @@ import {
   formatWeight,
   shapeOf,
   type Weight,
+  widened,
   withDense,
 } from "./quantized.ts";
 
@@ -64,6 +65,6 @@ export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
       project: projectFrom(x),
       weight: () => dense(weight),
     });
-    return bottlenecked(bias ? y.add(bias) : y, p.bottleneck);
+    return bottlenecked(bias ? y.add(widened(bias)) : y, p.bottleneck);
   });
 }

@@ -16,6 +16,7 @@ import {
   type Tensor,
 } from "../core/mod.ts";
 import { inForce, type Saved } from "./adapter_forms.ts";
+import { widened } from "./quantized.ts";
 
 /** Gain of a norm, and shift where it has one. */
 export type Norm = {
@@ -123,8 +124,8 @@ function meanOf(x: Tensor): Tensor {
 }
 
 function gainAndShift({ weight, bias }: Norm, x: Tensor): Tensor {
-  const y = x.mul(weight);
-  return bias ? y.add(bias) : y;
+  const y = x.mul(widened(weight));
+  return bias ? y.add(widened(bias)) : y;
 }
 
 function checkNorm({ weight }: Norm, x: Tensor): void {

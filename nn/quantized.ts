@@ -1,5 +1,5 @@
 /**
- * Quantised weights: frozen weights of linear layers in 8 or 4 bits, made f32 again inside the layer.
+ * Weights that are stored in less than f32, quantised to 8 or 4 bits or as halves, and made f32 inside the layer.
  *
  * Letters: M rows, N columns of the weight as its layer keeps it.
  *
@@ -29,7 +29,7 @@ export type Nf4Weight = {
 /** A quantised weight. */
 export type QuantizedWeight = Int8Weight | Nf4Weight;
 
-/** A weight, quantised or not. */
+/** A weight: quantised, f32, or halves. */
 export type Weight = Tensor | QuantizedWeight;
 
 /** Elements of a block that share a magnitude. */
@@ -77,7 +77,7 @@ export function formatWeight(weight: Weight): string {
   return `${kind}[${shapeOf(weight).join(", ")}]`;
 }
 
-/** A weight as f32 [M, N]. One of halves is widened as it is read. */
+/** A weight as f32, [M, N] where it is quantised. */
 export function dense(weight: Weight): Tensor {
   if (weight instanceof Tensor) return widened(weight);
   if ("int8" in weight) {

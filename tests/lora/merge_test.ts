@@ -194,3 +194,15 @@ Deno.test("the check of a merge says how far outputs are", async () => {
   );
   assertEquals(wrong, { largest: 2, relative: 0.5 });
 });
+
+Deno.test("copies that are missing in half a tree are told", () => {
+  const base = gpt.init(random.key(1));
+  const options = { targets: "c_attn", rank: 2, alpha: 2, key: random.key(0) };
+  const all = lora(base, { ...options, bias: "all" });
+  const [, frozen] = tree.partition(all, isAdapter);
+  assertThrows(
+    () => mergeAdapters(frozen),
+    TreeError,
+    "Cannot merge adapters: the adapter at transformer.h.0.ln_1 lacks its tensors; merge the trainable and the frozen half first, by tree.merge",
+  );
+});

@@ -12,6 +12,7 @@ import {
   isAdapter,
   loadPeft,
   lora,
+  type LoraOptions,
   report,
   savePeft,
   scaleAdapters,
@@ -28,7 +29,15 @@ import {
   namesIn,
   shared,
 } from "../nn/checkpoint/support.ts";
-import { adapt, baseParams, logits, trained } from "./support.ts";
+import {
+  adapt,
+  baseParams,
+  gpt,
+  logits,
+  moved,
+  outputs,
+  trained,
+} from "./support.ts";
 
 await init({ backend: "reference" });
 
@@ -318,5 +327,50 @@ Deno.test("a URL and a text name the same folder", async () => {
   await inFolder(async (folder) => {
     await savePeft(`${folder}/a b`, adapt(params));
     await loadPeft(new URL(`file://${folder}/a%20b/`), params);
+  });
+});
+
+Deno.test("adapters of forms that are not written yet are refused", async () => {
+  const key = random.key(0);
+  const fused = {
+    c_attn: { weight: zeros([2, 6]) },
+    wte: { weight: zeros([3, 2]) },
+  };
+  const make = (changes: Partial<LoraOptions>) =>
+    lora(fused, { targets: "c_attn", rank: 1, alpha: 1, key, ...changes });
+  const cases: [typeof fused, string][] = [
+    [
+      make({ parts: { c_attn: [true, false, true] } }),
+      "c_attn is more than a, b and scale",
+    ],
+    [make({ dora: true }), "c_attn is more than a, b and scale"],
+    [make({ name: "tales" }), "c_attn is more than a, b and scale"],
+    [make({ targets: "wte" }), "wte is of an embedding"],
+  ];
+  for (const [tuned, what] of cases) {
+    await assertRejects(
+      () => savePeft("never", tuned),
+      TreeError,
+      `Cannot save adapters: the one at ${what}, which is not supported yet`,
+    );
+  }
+});
+
+Deno.test("an adapter of Conv1D comes back", async () => {
+  await inFolder(async (folder) => {
+    const base = gpt.init(random.key(1));
+    const tuned = moved(lora(base, {
+      targets: ["c_attn", "mlp.c_proj"],
+      rank: 2,
+      alpha: 4,
+      key: random.key(0),
+    }));
+    await savePeft(folder, tuned);
+    const config = JSON.parse(
+      await Deno.readTextFile(`${folder}/adapter_config.json`),
+    );
+    assertEquals(config.fan_in_fan_out, true);
+    const again = await loadPeft(folder, base);
+    assertEquals(await outputs(gpt, again), await outputs(gpt, tuned));
   });
 });

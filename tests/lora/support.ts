@@ -124,3 +124,24 @@ export function distance(x: ArrayLike<number>, y: ArrayLike<number>): number {
   const largest = Math.max(...a.map(Math.abs), 1e-30);
   return Math.max(...a.map((v, i) => Math.abs(v - b[i]!))) / largest;
 }
+
+/** Parameters of that GPT-2. */
+export type GptParams = ReturnType<typeof gpt.init>;
+
+/** Its parameters. */
+export function gptParams(): GptParams {
+  return gpt.init(random.key(1));
+}
+
+/** It adapted by `lora`, the fused weights of attention unless told otherwise. */
+export function adaptGpt(
+  params: GptParams,
+  changes: Partial<LoraOptions> = {},
+): GptParams {
+  const key = random.key(5);
+  const fused = { targets: "c_attn", rank: 2, alpha: 3, key };
+  return lora(params, { ...fused, ...changes });
+}
+
+/** Slices of the fused weight: query and value. */
+export const queryAndValue = { c_attn: [true, false, true] };

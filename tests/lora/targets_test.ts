@@ -185,6 +185,18 @@ Deno.test("targets, patterns and parts that take nothing, or what cannot be, are
       }]: its 8 outputs must fall into two equal parts or more, one of them true at least`,
     );
   }
+  const key = random.key(0);
+  assertThrows(
+    () =>
+      lora({ q: { weight: zeros([2, 2], { dtype: "i32" }) } }, {
+        targets: "q",
+        rank: 1,
+        alpha: 1,
+        key,
+      }),
+    TypeError,
+    "Cannot adapt q of weight i32[2, 2] at rank 1: it must be of floats",
+  );
   assertThrows(
     () => adapt(params, { alphaPattern: { q_proj: 0 } }),
     RangeError,
