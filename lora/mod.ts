@@ -22,7 +22,9 @@ export {
   scaleAdapters,
 } from "./named.ts";
 export type { LoraOptions } from "./options.ts";
-export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
+export { savePeft, type SavePeftOptions } from "./peft.ts";
+export { loadPeft, type LoadPeftOptions } from "./peft_load.ts";
+export type { LoadAdapterOptions } from "./adapter_file.ts";
 export { report } from "./report.ts";
 export type { Report, ReportBytes, ReportRow } from "./report_form.ts";
 export { stackAdapters, withRows } from "./stack.ts";
@@ -53,3 +55,5 @@ export {
   type StagewiseOptions,
   type StagewiseState,
 } from "./stagewise.ts";
+export { loadLoralib, type LoadLoralibOptions } from "./loralib.ts";
+export { loadMlx } from "./mlx.ts";

@@ -1,12 +1,8 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { FormatError } from "../../core/mod.ts";
-import {
-  isTarget,
-  rankAt,
-  readPeftConfig,
-  scaleAt,
-} from "../../lora/peft_config.ts";
+import { readPeftConfig } from "../../lora/peft_config.ts";
+import { isTarget, rankAt, scaleAt } from "../../lora/peft_match.ts";
 import { writePeftConfig } from "../../lora/peft_write.ts";
 
 const paths = [0, 1, 10].flatMap((i) => [
@@ -15,6 +11,11 @@ const paths = [0, 1, 10].flatMap((i) => [
   `model.layers.${i}.mlp.up_proj`,
 ]).concat("lm_head", "q_proj");
 const base = { peft_type: "LORA", target_modules: ["q_proj"] };
+
+/** Layers without biases. */
+function layersAt(paths: readonly string[]) {
+  return paths.map((path) => ({ path, hasBias: false }));
+}
 
 function read(changes: Record<string, unknown>) {
   return readPeftConfig({ ...base, ...changes }, "c.json");
@@ -148,7 +149,7 @@ Deno.test("what is malformed or not supported yet is refused", () => {
 Deno.test("a written configuration has exactly the keys that every PEFT knows", () => {
   const adapters = [{ path: "model.q_proj", rank: 8, scale: 2 }];
   const details = { baseModel: "me/model", taskType: "CAUSAL_LM" };
-  assertEquals(writePeftConfig(adapters, ["model.q_proj"], details), {
+  assertEquals(writePeftConfig(adapters, layersAt(["model.q_proj"]), details), {
     alpha_pattern: {},
     auto_mapping: null,
     base_model_name_or_path: "me/model",
@@ -178,7 +179,7 @@ Deno.test("target modules are last names, paths where others share them, an expr
   const modules = (adapted: string[]) =>
     writePeftConfig(
       adapted.map((path) => ({ path, rank: 1, scale: 1 })),
-      paths,
+      layersAt(paths),
       details,
     ).target_modules;
   const up = paths.filter((path) => path.endsWith("up_proj"));
@@ -236,7 +237,7 @@ Deno.test("whatever the adapters are, the written configuration gives back their
         rank: values[i]![0],
         scale: values[i]![1],
       }));
-      const json = writePeftConfig(adapters, paths, details);
+      const json = writePeftConfig(adapters, layersAt(paths), details);
       const config = readPeftConfig(JSON.parse(JSON.stringify(json)), "c.json");
       for (const path of paths) {
         const adapter = adapters.find((x) => x.path === path);
