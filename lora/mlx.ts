@@ -192,7 +192,8 @@ function targetsOf(
 
 /** The block that a module is in, -1 for none, and its path within that. */
 function placeOf(module: string): { block: number; key: string } {
-  const [, block = -1, key = module] = /^\D+?\.(\d+)\.(.+)$/.exec(module) ?? [];
+  const [, block = -1, key = module] =
+    /^(?:[^.]+\.)+?(\d+)\.(.+)$/.exec(module) ?? [];
   return { block: Number(block), key };
 }
 

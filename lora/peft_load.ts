@@ -40,6 +40,7 @@ import {
 } from "./layers.ts";
 import { withAdapter } from "./loras.ts";
 import { checkName } from "./options.ts";
+import { checkCopies, copiesIn } from "./peft_copies.ts";
 import { type PeftConfig, readPeftConfig, TASK_HEADS } from "./peft_config.ts";
 import {
   endsIn,
@@ -123,15 +124,17 @@ export async function loadPeft<T extends Tree>(
   const config = await loadConfig(folder, what);
   await refusePickle(folder, what);
   const infos = await inspectSafetensors(path);
-  const pieces = piecesOf(config, params, infos, what);
+  const { pieces, copies } = piecesOf(config, params, infos, what);
   for (const { layer } of pieces) checkFree(layer, name);
+  const shapes = [...copies].map(([name, x]) => [name, x.shape] as const);
   const { tensors, metadata } = await readExactly(
     path,
     infos,
-    expectedOf(pieces),
+    new Map([...expectedOf(pieces), ...shapes]),
     canonicalName,
   );
   try {
+    await checkCopies(copies, tensors, what);
     const base = metadata[FINGERPRINT];
     if (base !== undefined && !anyBase) {
       await checkBase(base, pieces, config, what);
@@ -167,13 +170,13 @@ async function refusePickle(folder: Path, what: string): Promise<void> {
   );
 }
 
-/** What each layer is to have, of those that are to have something. */
+/** What each layer is to have, of those that are to have something, and the copies of the base's weights. */
 function piecesOf(
   config: PeftConfig,
   params: Tree,
   infos: Infos,
   what: string,
-): Piece[] {
+): { pieces: Piece[]; copies: ReadonlyMap<string, Tensor> } {
   const layers = layersOf(params);
   const found = new Set(Object.keys(infos).map(canonicalName));
   const modules = modulesIn([...found]);
@@ -205,7 +208,9 @@ function piecesOf(
     }];
   });
   checkEntries(whole, layers, pieces, moduleOf, what);
-  return pieces;
+  const expected = expectedOf(pieces);
+  const isTaken = (name: string) => expected.has(name);
+  return { pieces, copies: copiesIn(found, layers, moduleOf, isTaken) };
 }
 
 /** Throws where the targets take nothing, an entry of the configuration idles, or a target can have no adapter. */

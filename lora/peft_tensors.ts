@@ -17,7 +17,7 @@ export const ROOT = "base_model.model.";
 
 /** What follows it, by what it is; a layer that has an adapter keeps its own tensors in base_layer. */
 const TENSOR =
-  /\.(?:lora_[AB]\.(?:weight|bias)|lora_embedding_[AB]|lora_magnitude_vector|weight|bias)$/;
+  /\.(?:lora_[AB]\.(?:weight|bias)|lora_embedding_[AB]|lora_magnitude_vector|(?:base_layer\.)?weight|bias)$/;
 
 /** Names of the tensors of a module. */
 export function tensorNames(
