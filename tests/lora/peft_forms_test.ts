@@ -360,3 +360,34 @@ Deno.test("what PEFT has no form for is refused, and nothing is written", async 
     assertEquals([r, lora_alpha], [1, 4]);
   });
 });
+
+Deno.test("a layer that is trained whole is saved with the bias that it has", async () => {
+  const [weight, bias] = [tensor([[1], [2]]), tensor([3, 4])];
+  const factors = {
+    a: tensor([[5]]),
+    b: tensor([[6], [7]]),
+    scale: tensor(1),
+  };
+  const base = { q: { weight }, head: { weight, bias } };
+  const tuned = {
+    q: { weight, lora: factors },
+    head: { weight, bias, lora: { weight: tensor([[8], [9]]) } },
+  };
+  await inFolder(async (folder) => {
+    await savePeft(folder, tuned);
+    const again = await loadPeft(folder, base);
+    assertEquals((await contents(again)).slice(-2), [
+      ["head.lora.weight f32[2, 1]", [8, 9]],
+      ["head.lora.bias f32[2]", [3, 4]],
+    ]);
+    const lora = { ...factors, weight };
+    const error = await assertRejects(
+      () => savePeft(folder, { q: { weight, lora } }),
+      TreeError,
+    );
+    assertEquals(
+      error.message,
+      "Cannot save adapters: the one at q brings a whole weight beside factors; PEFT has one of them",
+    );
+  });
+});

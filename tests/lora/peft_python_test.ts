@@ -353,3 +353,58 @@ Deno.test("a square weight of an unknown name takes factors either way, and embe
     );
   });
 });
+
+Deno.test("targets are a list, an expression or all linear layers, less what is excluded", async () => {
+  const head = { lm_head: { weight: zeros([11, 8]) } };
+  const untied = { ...params, ...head };
+  const linear = ["q_proj", "k_proj", "v_proj", "o_proj"].map((name) =>
+    `self_attn.${name}`
+  ).concat(["gate_proj", "up_proj", "down_proj"].map((name) => `mlp.${name}`));
+  const cases: [Record<string, unknown>, RegExp][] = [
+    [{ target_modules: "all-linear" }, /layers/],
+    [
+      { target_modules: "all-linear", exclude_modules: ["mlp.up_proj"] },
+      /layers.*(?<!up_proj)$/,
+    ],
+    [
+      { target_modules: ".*\\.1\\..*_proj", exclude_modules: ".*self_attn.*" },
+      /layers\.1\.mlp/,
+    ],
+    [
+      {
+        target_modules: linear,
+        layers_to_transform: [0],
+        layers_pattern: "layers",
+      },
+      /layers\.0/,
+    ],
+    [{ target_modules: ["lm_head"] }, /lm_head/],
+  ];
+  for (const [changes, taken] of cases) {
+    const targets = tree.leaves(untied).map(({ path }) =>
+      path.replace(/\.weight$/, "")
+    ).filter((path) => /_proj$|^lm_head$/.test(path) && taken.test(path));
+    const options = { rank: 1, alpha: 1, key: random.key(2) };
+    const tuned = lora(untied, { ...options, targets });
+    await inFolder(async (folder) => {
+      await savePeft(folder, tuned);
+      const path = `${folder}/adapter_config.json`;
+      const config = JSON.parse(await Deno.readTextFile(path));
+      await Deno.writeTextFile(path, JSON.stringify({ ...config, ...changes }));
+      assertEquals(typesOf(await loadPeft(folder, untied)), typesOf(tuned));
+    });
+  }
+});
+
+Deno.test("a configuration that is no JSON object is refused by its file", async () => {
+  const texts = ["", "{", "[]", "null", '"LORA"', '{"r":1,"r":2}', "\u0000"];
+  for (const text of texts) {
+    await inFolder(async (folder) => {
+      const path = `${folder}/adapter_config.json`;
+      await Deno.writeTextFile(path, text);
+      const message = await fault(folder, params);
+      const start = `Cannot read ${path}: it `;
+      assertEquals(message.slice(0, start.length), start);
+    });
+  }
+});
