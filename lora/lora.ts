@@ -9,7 +9,7 @@
  */
 
 import { random, scope, Tensor, tensor, type Tree } from "../core/mod.ts";
-import type { Adapter, Adapters, Lora, Saved } from "../nn/adapter_forms.ts";
+import type { Adapter, Lora, Saved } from "../nn/adapter_forms.ts";
 import { rowNorms } from "../nn/dora.ts";
 import { dense } from "../nn/quantized.ts";
 import { initialFactors, pissaIterations } from "./factors.ts";
@@ -22,7 +22,7 @@ import {
   sizesOf,
 } from "./layers.ts";
 import { layerKeys } from "./layer_keys.ts";
-import { carrying } from "./loras.ts";
+import { withAdapter } from "./loras.ts";
 import { checkOptions, type LoraOptions } from "./options.ts";
 import { checkRank, type Setting, settingsOf } from "./settings.ts";
 import { updateOf } from "./update.ts";
@@ -86,10 +86,7 @@ function adapt(
     : setting.parts
     ? hasCopies ? { slices: loras, ...copies } : loras
     : { ...loras[0]!, ...copies };
-  const { name } = options;
-  if (name === undefined) return carrying(node, adapter);
-  const others = node.lora as Readonly<Record<string, Adapter>> | undefined;
-  return carrying(node, { ...others, [name]: adapter } as Adapters);
+  return withAdapter(node, adapter, options.name);
 }
 
 /** Copies of what is trained whole. Donating them leaves the base as it is. */

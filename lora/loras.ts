@@ -113,11 +113,15 @@ export function carrying(node: Node, lora: Adapters): Node {
   return { ...node, lora: lora as Tree };
 }
 
-/** The only adapter of a layer, a low-rank one of the whole weight and nothing else, or null where it has another. */
-export function plainLora({ lora }: AdaptedLayer): Lora | null {
-  const isPlain = !Array.isArray(lora) &&
-    Object.keys(lora).sort().join() === "a,b,scale";
-  return isPlain ? lora as Lora : null;
+/** A node with an adapter: its only one, or one beside others by name. */
+export function withAdapter(
+  node: Node,
+  adapter: Adapter,
+  name: string | undefined,
+): Node {
+  if (name === undefined) return carrying(node, adapter);
+  const others = node.lora as Readonly<Record<string, Adapter>> | undefined;
+  return carrying(node, { ...others, [name]: adapter } as Adapters);
 }
 
 /** Adapters of a layer by name; the one without a name stands under null. */

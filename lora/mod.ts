@@ -22,7 +22,9 @@ export {
   scaleAdapters,
 } from "./named.ts";
 export type { LoraOptions } from "./options.ts";
-export { loadPeft, savePeft, type SavePeftOptions } from "./peft.ts";
+export { savePeft, type SavePeftOptions } from "./peft.ts";
+export { loadPeft, type LoadPeftOptions } from "./peft_load.ts";
+export type { LoadAdapterOptions } from "./adapter_file.ts";
 export { fromPissa, type PissaOrigin } from "./pissa_export.ts";
 export { dequantize, quantize, type QuantizeOptions } from "./quantize.ts";
 export { report } from "./report.ts";
@@ -55,6 +57,8 @@ export {
   type StagewiseOptions,
   type StagewiseState,
 } from "./stagewise.ts";
+export { loadLoralib, type LoadLoralibOptions } from "./loralib.ts";
+export { loadMlx } from "./mlx.ts";
 export { isBias, topLayers } from "./baselines.ts";
 export { bottleneck, type BottleneckOptions } from "./bottleneck.ts";
 export {

@@ -72,11 +72,7 @@ export function checkOptions(options: LoraOptions): void {
       `Cannot adapt with bias "${bias}": there are "none", "all" and "lora_only"`,
     );
   }
-  if (name !== undefined && !isAdapterName(name)) {
-    throw new TreeError(
-      `Cannot name an adapter "${name}": a name has no dot, and is no number or key of an adapter, such as "a" or "scale"`,
-    );
-  }
+  checkName(name);
   if (isPissa && (dora || name !== undefined)) {
     throw new TreeError(
       `Cannot initialise adapters by "${init}" ${
@@ -84,4 +80,12 @@ export function checkOptions(options: LoraOptions): void {
       }: it changes the weights that these rest on`,
     );
   }
+}
+
+/** Throws for a name that no adapter can have. */
+export function checkName(name: string | undefined): void {
+  if (name === undefined || isAdapterName(name)) return;
+  throw new TreeError(
+    `Cannot name an adapter "${name}": a name has no dot, and is no number or key of an adapter, such as "a" or "scale"`,
+  );
 }

@@ -1,71 +1,55 @@
 /**
- * Adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
+ * Saving of adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
  *
  * @module
  */
 
 import {
-  format,
-  FormatError,
+  scope,
   type Tensor,
-  tensor,
   type Tree,
+  tree as trees,
   TreeError,
 } from "../core/mod.ts";
-import {
-  exists,
-  join,
-  type Path,
-  readJson,
-  replaceFiles,
-  show,
-} from "../nn/checkpoint/files.ts";
-import { checkFit } from "../nn/checkpoint/fit.ts";
-import {
-  inspectSafetensors,
-  loadSafetensors,
-  type TensorInfo,
-} from "../nn/checkpoint/safetensors.ts";
-import { typeOf } from "../nn/checkpoint/safetensors_data.ts";
+import type { Adapter } from "../nn/adapter_forms.ts";
+import { join, type Path, replaceFiles } from "../nn/checkpoint/files.ts";
 import { writeSafetensors } from "../nn/checkpoint/safetensors_save.ts";
-import type { Lora } from "../nn/adapter_forms.ts";
-import {
-  kindOf,
-  type Layer,
-  layersOf,
-  mapLayers,
-  sizesOf,
-  whyNotAdaptable,
-} from "./layers.ts";
-import { type AdaptedLayer, adaptedLayers, plainLora } from "./loras.ts";
-import {
-  isTarget,
-  type PeftConfig,
-  rankAt,
-  readPeftConfig,
-  scaleAt,
-} from "./peft_config.ts";
-import { writePeftConfig } from "./peft_write.ts";
-import { linearPaths } from "./targets.ts";
+import { FINGERPRINT, fingerprintOf } from "./fingerprint.ts";
+import { kindOf, type Layer, layersOf } from "./layers.ts";
+import { adaptedLayers } from "./loras.ts";
+import { activate, adapterNames, checkNames } from "./named.ts";
+import { CONFIG, WEIGHTS } from "./peft_load.ts";
+import { type PlainAdapter, plainAdapter } from "./peft_plain.ts";
+import { type TensorKey, tensorNames } from "./peft_tensors.ts";
+import { type AdapterInfo, writePeftConfig } from "./peft_write.ts";
 
-const CONFIG = "adapter_config.json";
-const WEIGHTS = "adapter_model.safetensors";
-/** A pickle, which can run code when it is read. */
-const PICKLE = "adapter_model.bin";
+const WHAT = "save adapters";
 
-/** What `savePeft` writes beside the adapters. */
+/** What `savePeft` writes, and what it writes beside the adapters. */
 export interface SavePeftOptions {
   /** Name or folder of the model that the adapter is for. */
   readonly baseModel?: string;
   /** PEFT's name of the task, such as "CAUSAL_LM" or "SEQ_CLS". */
   readonly taskType?: string;
+  /** Version of the model that the adapter is for. */
+  readonly revision?: string;
+  /** Which adapter is saved, where there are several by name. */
+  readonly name?: string;
+}
+
+/** An adapter that is to be saved. */
+interface Piece extends PlainAdapter {
+  readonly layer: Layer;
 }
 
 /**
- * Saves the adapters of a model as a folder that PEFT and `loadPeft` load. Files are replaced only when both are
- * written.
+ * Saves the adapter of a model as a folder that PEFT and `loadPeft` load. Files are replaced only when both are written.
  *
- * Throws `TreeError` where there is no adapter.
+ * PEFT has no adapters of slices: they are written as one of the whole weight, whose rank is the sum of theirs, which
+ * changes the weight by the same. Adapters of PiSSA stand on another base: make them ordinary ones by `fromPissa`. The metadata of the tensors hold a fingerprint of the weights that were adapted.
+ *
+ * Throws `TreeError` where there is no adapter, or one that PEFT has no form for: one of DyLoRA, a stack, several by name
+ * of which none is asked for, biases of some layers, scales that are no numbers, or dropout that differs.
  *
  * @example
  * ```ts
@@ -91,153 +75,115 @@ export async function savePeft(
   tuned: Tree,
   options: SavePeftOptions = {},
 ): Promise<void> {
-  const { baseModel = null, taskType = null } = options;
-  const layers = adaptedLayers(tuned, "save adapters")
-    .map((layer) => ({ ...layer, lora: savable(layer) }));
-  const infos = await Promise.all(layers.map(async ({ path, lora }) => {
-    const scale = await lora.scale.item();
-    return { path, rank: lora.a.shape[0]!, scale };
-  }));
-  const paths = layersOf(tuned).map(({ path }) => path);
-  const config = writePeftConfig(infos, paths, {
-    baseModel,
-    taskType,
-    fanInFanOut: layers.some((layer) => kindOf(layer) === "conv1D"),
-  });
-  const tensors: Record<string, Tensor> = {};
-  for (const { path, lora: { a, b } } of layers) {
-    const names = namesOf(path);
-    tensors[names.a] = a;
-    tensors[names.b] = b;
+  const { baseModel = null, taskType = null, revision = null } = options;
+  const model = chosen(tuned, options.name);
+  const pieces = scope(() =>
+    adaptedLayers(model, WHAT).map((layer) => ({
+      layer,
+      ...plainAdapter(layer, layer.lora as Adapter),
+    }))
+  );
+  try {
+    const infos = await Promise.all(pieces.map(infoOf));
+    const config = writePeftConfig(
+      pieces.map((piece, i) => ({ ...infos[i]!, ...sizesOf(piece) })),
+      layersOf(model).map(({ path, node }) => ({
+        path,
+        hasBias: node.bias !== null && node.bias !== undefined,
+      })),
+      {
+        baseModel,
+        taskType,
+        revision,
+        fanInFanOut: pieces.some(({ layer }) => kindOf(layer) === "conv1D"),
+      },
+    );
+    const base = await fingerprintOf(
+      pieces.map(({ layer: { path, weight } }) => ({ name: path, weight })),
+    );
+    const metadata = { format: "pt", [FINGERPRINT]: base };
+    const tensors = Object.fromEntries(pieces.flatMap(tensorsOf));
+    await Deno.mkdir(folder, { recursive: true });
+    await replaceFiles([
+      {
+        path: join(folder, WEIGHTS),
+        content: (file) => writeSafetensors(file, tensors, { metadata }),
+      },
+      {
+        path: join(folder, CONFIG),
+        content: `${JSON.stringify(config, null, 2)}\n`,
+      },
+    ]);
+  } finally {
+    const own = new Set(trees.leaves(tuned).map(({ leaf }) => leaf));
+    const made = pieces.map(({ leaves }) => leaves);
+    for (const { leaf } of trees.leaves(made)) {
+      if (!own.has(leaf)) leaf.dispose();
+    }
   }
-  await Deno.mkdir(folder, { recursive: true });
-  await replaceFiles([
-    {
-      path: join(folder, WEIGHTS),
-      content: (file) =>
-        writeSafetensors(file, tensors, { metadata: { format: "pt" } }),
-    },
-    {
-      path: join(folder, CONFIG),
-      content: `${JSON.stringify(config, null, 2)}\n`,
-    },
-  ]);
 }
 
-/** The adapter of a layer, of a form that can be saved so far. */
-function savable(layer: AdaptedLayer): Lora {
-  const lora = plainLora(layer);
-  if (lora && kindOf(layer) !== "embedding") return lora;
+/** The model with the one adapter that is to be saved, which has no name there. */
+function chosen(tuned: Tree, name: string | undefined): Tree {
+  if (name !== undefined) {
+    checkNames(tuned, WHAT, [name]);
+    return activate(tuned, name);
+  }
+  adaptedLayers(tuned, WHAT);
+  const names = adapterNames(tuned);
+  if (names.length === 0) return tuned;
+  if (names.length === 1) return activate(tuned, names[0]!);
   throw new TreeError(
-    `Cannot save adapters: the one at ${layer.path} is ${
-      lora ? "of an embedding" : "more than a, b and scale"
-    }, which is not supported yet`,
+    `Cannot save adapters: there are several, ${
+      names.join(", ")
+    }, and PEFT has a folder for each; pass name`,
   );
 }
 
-/**
- * The model with the adapter of a PEFT folder, with the ranks and scales that its configuration gives.
- *
- * Throws `FormatError` where a file is missing or malformed, where the configuration asks for what is not supported
- * yet, or where the tensors are not exactly those of the targets, which it lists; `TreeError` where a target is no
- * linear layer.
- *
- * @example
- * ```ts
- * import { assertRejects } from "@std/assert";
- * import { FormatError, zeros } from "cotan";
- * import { loadPeft } from "cotan/lora";
- *
- * const params = { q_proj: { weight: zeros([6, 4]) } };
- * await assertRejects(() => loadPeft("no/such/folder", params), FormatError);
- * ```
- */
-export async function loadPeft<T extends Tree>(
-  folder: Path,
-  params: T,
-): Promise<T> {
-  const what = `an adapter from ${show(folder)}`;
-  const config = await loadConfig(folder, what);
-  const targets = targetsOf(config, params, what);
-  const path = join(folder, WEIGHTS);
-  if (!await exists(path) && await exists(join(folder, PICKLE))) {
-    throw new FormatError(
-      `Cannot load ${what}: ${PICKLE} is a pickle, which can run code; convert it in Python by loading it with PEFT ` +
-        `and model.save_pretrained(folder, safe_serialization=True)`,
+/** The one scale and rate of an adapter, read back. */
+async function infoOf(
+  { layer, scales, rates }: Piece,
+): Promise<Pick<AdapterInfo, "path" | "scale" | "dropout">> {
+  const { path } = layer;
+  const one = async (what: string, tensors: readonly Tensor[]) => {
+    const values = await Promise.all(tensors.map((x) => x.item()));
+    const [first = null, ...others] = new Set(values.map(Math.fround));
+    if (others.length === 0) return first;
+    throw new TreeError(
+      `Cannot save adapters: the slices at ${path} have the ${what} ${
+        [first, ...others].join(", ")
+      }, and PEFT has one`,
+    );
+  };
+  const scale = await one("scales", scales);
+  if (scale !== null && !Number.isFinite(scale)) {
+    throw new TreeError(
+      `Cannot save adapters: the scale of the one at ${path} is ${scale}`,
     );
   }
-  checkTensors(config, targets, await inspectSafetensors(path), show(path));
-  const tensors = await loadSafetensors(path);
-  const chosen = new Set(targets.map(({ path }) => path));
-  return mapLayers(params, ({ path, node }) => {
-    if (!chosen.has(path)) return node;
-    const names = namesOf(path);
-    const scale = tensor(scaleAt(config, path));
-    const lora = { a: tensors[names.a]!, b: tensors[names.b]!, scale };
-    return { ...node, lora };
-  });
+  const rate = await one("rates of dropout", rates);
+  // Adapters of embeddings have none, whatever the others have.
+  return {
+    path,
+    scale,
+    dropout: kindOf(layer) === "embedding" ? null : rate ?? 0,
+  };
 }
 
-async function loadConfig(folder: Path, what: string): Promise<PeftConfig> {
-  const path = join(folder, CONFIG);
-  if (!await exists(path)) {
-    throw new FormatError(
-      `Cannot load ${what}: there is no ${CONFIG}; expected a folder with ${CONFIG} and ${WEIGHTS}`,
-    );
-  }
-  return readPeftConfig(await readJson(path), show(path));
+function sizesOf(
+  { leaves }: Piece,
+): Omit<AdapterInfo, "path" | "scale" | "dropout"> {
+  const { a, magnitude, weight, bias } = leaves;
+  return {
+    rank: a?.shape[0] ?? null,
+    dora: magnitude !== undefined,
+    saves: weight ? "all" : bias ? "bias" : "none",
+  };
 }
 
-function targetsOf(config: PeftConfig, params: Tree, what: string): Layer[] {
-  const layers = layersOf(params);
-  const linear = linearPaths(layers);
-  const targets = layers.filter(({ path }) => isTarget(config, path, linear));
-  if (targets.length === 0) {
-    const some = layers.slice(0, 8).map(({ path }) => path).join(", ");
-    throw new FormatError(
-      `Cannot load ${what}: target_modules ${
-        JSON.stringify(config.targets)
-      } take none of the model's ${layers.length} layers, such as ${some}`,
-    );
-  }
-  for (const layer of targets) {
-    const why = layer.node.lora
-      ? "it has an adapter already; use mergeAdapters or dropAdapters first"
-      : whyNotLoadable(layer);
-    if (why) throw new TreeError(`Cannot adapt ${layer.path}: ${why}`);
-  }
-  return targets;
-}
-
-function whyNotLoadable(layer: Layer): string | null {
-  return kindOf(layer) === "embedding"
-    ? "it is an embedding, and adapters of embeddings are not loaded yet"
-    : whyNotAdaptable(layer);
-}
-
-function checkTensors(
-  config: PeftConfig,
-  targets: readonly Layer[],
-  infos: Readonly<Record<string, TensorInfo>>,
-  file: string,
-): void {
-  const expected = new Map(targets.flatMap((layer) => {
-    const { path } = layer;
-    const { into, out } = sizesOf(layer, kindOf(layer));
-    const rank = rankAt(config, path), names = namesOf(path);
-    return [
-      [names.a, format({ dtype: "f32", shape: [rank, into] })],
-      [names.b, format({ dtype: "f32", shape: [out, rank] })],
-    ];
-  }));
-  const found = Object.entries(infos).map(([name, info]) =>
-    [name, typeOf(info)] as const
-  );
-  checkFit(file, expected, new Map(found));
-}
-
-/** Names of the factors of a layer in adapter_model.safetensors. */
-function namesOf(path: string): { a: string; b: string } {
-  const at = `base_model.model.${path}`;
-  return { a: `${at}.lora_A.weight`, b: `${at}.lora_B.weight` };
+function tensorsOf({ layer, leaves }: Piece): [string, Tensor][] {
+  const names = tensorNames(layer.path, kindOf(layer));
+  return Object.entries(leaves).map((
+    [key, leaf],
+  ) => [names[key as TensorKey], leaf]);
 }

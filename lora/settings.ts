@@ -97,7 +97,7 @@ function byPattern(
 }
 
 /** The slices of a target by its name. Throws where a name takes no target, or the weight has no such slices. */
-function partsByTarget(
+export function partsByTarget(
   parts: Readonly<Record<string, readonly boolean[]>>,
   targets: readonly Layer[],
 ): (layer: Layer) => readonly boolean[] | undefined {
@@ -132,7 +132,10 @@ function checkSaved(layer: Layer, layers: readonly Layer[]): void {
 }
 
 /** Throws where a layer has an adapter that another cannot stand beside. */
-function checkFree({ path, node }: Layer, name: string | undefined): void {
+export function checkFree(
+  { path, node }: Layer,
+  name: string | undefined,
+): void {
   const lora = node.lora as Adapters | null | undefined;
   if (lora === null || lora === undefined) return;
   if (name === undefined || !isNamed(lora)) {

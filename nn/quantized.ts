@@ -90,6 +90,15 @@ export function dense(weight: Weight): Tensor {
     .mul(weight.absmax.unsqueeze(2)).reshape([rows, columns]);
 }
 
+/** Some rows of a weight as f32, without those before and behind them. */
+export function rowsOf(weight: Weight, from: number, count: number): Tensor {
+  const part = (x: Tensor) => x.slice([[from, from + count]]);
+  if (weight instanceof Tensor) return widened(part(weight));
+  return "int8" in weight
+    ? dense({ int8: part(weight.int8), scale: part(weight.scale) })
+    : dense({ nf4: part(weight.nf4), absmax: part(weight.absmax) });
+}
+
 /** A tensor of halves as f32; another as it is. */
 export function widened(x: Tensor): Tensor {
   return x.dtype === "f16" || x.dtype === "bf16" ? x.cast("f32") : x;

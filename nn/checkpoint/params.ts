@@ -46,7 +46,7 @@ export async function loadParams(
   const fix = newHead || !fitsWithoutHeads(model, expected, found)
     ? ""
     : "; these are heads alone: with newHead, a key, they start anew or are left out";
-  checkFit(file, expected, found, fix);
+  checkFit(file, expected, found, { fix });
   const loaded = await loadStored(
     wanted.filter(({ name }) => found.has(name)),
     options,

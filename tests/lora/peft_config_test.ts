@@ -1,13 +1,10 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { FormatError } from "../../core/mod.ts";
-import {
-  isTarget,
-  rankAt,
-  readPeftConfig,
-  scaleAt,
-} from "../../lora/peft_config.ts";
+import { readPeftConfig } from "../../lora/peft_config.ts";
+import { isTarget, rankAt, scaleAt } from "../../lora/peft_match.ts";
 import { writePeftConfig } from "../../lora/peft_write.ts";
+import { check } from "../support/runs.ts";
 
 const paths = [0, 1, 10].flatMap((i) => [
   `model.layers.${i}.self_attn.q_proj`,
@@ -44,6 +41,11 @@ Deno.test("targets are taken by PEFT's rules in PEFT's order", () => {
   assertEquals(targets({ target_modules: "all-linear" }).length, 10);
   assertEquals(targets({ target_modules: "ALL-LINEAR" }).length, 10);
   assertEquals(targets({ exclude_modules: ["q_proj"] }), []);
+  // Modules that are trained whole are none, nor what is in them.
+  assertEquals(targets({ modules_to_save: ["rs.0", "layers.1"] }), [
+    "10.self_attn.q_proj",
+    "q_proj",
+  ]);
   assertEquals(targets({ exclude_modules: ".*layers.*" }), ["q_proj"]);
   // The number of the layer is not asked where the entry is the whole path.
   assertEquals(targets({ layers_to_transform: [0, 10] }), [
@@ -89,48 +91,68 @@ Deno.test("ranks and alphas follow the first pattern that matches, and rsLoRA di
   assertEquals([rankAt(read({}), "x"), scaleAt(read({}), "x")], [8, 1]);
 });
 
-Deno.test("what is malformed or not supported yet is refused", () => {
+Deno.test("what is malformed or not supported is refused, by its key", () => {
   const cases: [Record<string, unknown>, string][] = [
-    [
-      { peft_type: "IA3" },
-      'peft_type is "IA3", and only "LORA" is supported so far',
-    ],
+    [{ peft_type: "IA3" }, 'peft_type is "IA3", and only "LORA" is supported'],
     [
       { peft_type: undefined },
-      'peft_type is undefined, and only "LORA" is supported so far',
+      'peft_type is absent, and only "LORA" is supported',
     ],
-    [{ use_dora: true }, "use_dora is true, which is not supported yet"],
-    [{ bias: "all" }, 'bias is "all", which is not supported yet'],
+    [{ use_dora: 1 }, "use_dora is 1, and it must be true or false"],
     [
-      { modules_to_save: ["classifier"] },
-      'modules_to_save is ["classifier"], which is not supported yet',
+      { use_rslora: "yes" },
+      'use_rslora is "yes", and it must be true or false',
+    ],
+    [
+      { bias: "some" },
+      'bias is "some", and there are "none", "all" and "lora_only"',
+    ],
+    [
+      { modules_to_save: "classifier" },
+      'modules_to_save is "classifier", and it must be a list of texts',
     ],
     [
       { init_lora_weights: "pissa_niter_4" },
-      'init_lora_weights is "pissa_niter_4", which is not supported yet',
+      'init_lora_weights is "pissa_niter_4", and that changes the base; save it in Python with path_initial_model_for_weight_conversion',
     ],
-    [{ lora_bias: true }, "lora_bias is true, which is not supported yet"],
+    [{ lora_bias: true }, "lora_bias is true, and that is not supported"],
     [
       { target_parameters: ["w"] },
-      'target_parameters is ["w"], which is not supported yet',
+      'target_parameters is ["w"], and that is not supported',
     ],
     [
       { target_modules: undefined },
-      "target_modules is absent, and must be a text or a list of texts",
+      "target_modules is absent, and it must be a text or a list of texts",
     ],
     [
       { target_modules: [1] },
-      "target_modules is [1], and must be a text or a list of texts",
+      "target_modules is [1], and it must be a text or a list of texts",
     ],
-    [{ r: 0 }, "the rank is 0, and must be a positive integer"],
+    [{ r: 0 }, "r is 0, and it must be a positive integer"],
     [
       { rank_pattern: { q: 1.5 } },
-      "the rank is 1.5, and must be a positive integer",
+      'rank_pattern "q" is 1.5, and it must be a positive integer',
     ],
-    [{ lora_alpha: "8" }, 'lora_alpha is "8", and must be a number'],
     [
-      { alpha_pattern: { q: null, v: true } },
-      "alpha_pattern is true, and must be a number",
+      { rank_pattern: "q" },
+      'rank_pattern is "q", and it must map patterns to numbers',
+    ],
+    [{ lora_alpha: "8" }, 'lora_alpha is "8", and it must be a number'],
+    [
+      { alpha_pattern: { q: 2, v: true } },
+      'alpha_pattern "v" is true, and it must be a number',
+    ],
+    [
+      { lora_dropout: 1 },
+      "lora_dropout is 1, and it must be at least 0 and below 1",
+    ],
+    [
+      { layers_to_transform: [1, -1] },
+      "layers_to_transform is -1, and it must be an integer from 0 or several",
+    ],
+    [
+      { base_model_name_or_path: 7 },
+      "base_model_name_or_path is 7, and it must be a text",
     ],
   ];
   for (const [changes, fault] of cases) {
@@ -140,114 +162,37 @@ Deno.test("what is malformed or not supported yet is refused", () => {
   assertThrows(
     () => targets({ target_modules: "(" }),
     FormatError,
-    "Cannot read c.json: ( is no regular expression",
+    "Cannot read c.json: target_modules has (, which is no regular expression here",
   );
   read({ bias: null, modules_to_save: [], use_dora: false, unknown: 1 });
 });
 
-Deno.test("a written configuration has exactly the keys that every PEFT knows", () => {
-  const adapters = [{ path: "model.q_proj", rank: 8, scale: 2 }];
-  const details = { baseModel: "me/model", taskType: "CAUSAL_LM" };
-  assertEquals(writePeftConfig(adapters, ["model.q_proj"], details), {
-    alpha_pattern: {},
-    auto_mapping: null,
-    base_model_name_or_path: "me/model",
-    bias: "none",
-    fan_in_fan_out: false,
-    inference_mode: true,
-    init_lora_weights: true,
-    layers_pattern: null,
-    layers_to_transform: null,
-    lora_alpha: 16,
-    lora_dropout: 0,
-    modules_to_save: null,
-    peft_type: "LORA",
-    r: 8,
-    rank_pattern: {},
-    revision: null,
-    target_modules: ["q_proj"],
-    task_type: "CAUSAL_LM",
-    use_dora: false,
-    use_rslora: false,
-  });
-});
-
-const details = { baseModel: null, taskType: null };
-
-Deno.test("target modules are last names, paths where others share them, an expression where that is not enough", () => {
-  const modules = (adapted: string[]) =>
-    writePeftConfig(
-      adapted.map((path) => ({ path, rank: 1, scale: 1 })),
-      paths,
-      details,
-    ).target_modules;
-  const up = paths.filter((path) => path.endsWith("up_proj"));
-  assertEquals(modules(up), ["up_proj"]);
-  assertEquals(modules([up[1]!, paths[1]!]), [
-    "model.layers.0.self_attn.v_proj",
-    "model.layers.1.mlp.up_proj",
-  ]);
-  // The path q_proj is the end of others.
-  assertEquals(
-    modules(["q_proj", up[0]!]),
-    "q_proj|model\\.layers\\.0\\.mlp\\.up_proj",
-  );
-});
-
-Deno.test("alpha is the number that was given, also for rsLoRA and odd ranks", () => {
-  const written = (scales: [number, number][]) => {
-    const { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern } =
-      writePeftConfig(
-        scales.map(([scale, rank], i) => ({
-          path: `x.${"i".repeat(i + 1)}`,
-          rank,
-          scale: Math.fround(scale),
-        })),
-        [],
-        details,
-      );
-    return [r, lora_alpha, use_rslora, rank_pattern, alpha_pattern];
-  };
-  assertEquals(written([[16 / 3, 3]]), [3, 16, false, {}, {}]);
-  assertEquals(written([[0.1 / 7, 7]]), [7, 0.1, false, {}, {}]);
-  assertEquals(written([[16 / Math.sqrt(8), 8]]), [8, 16, true, {}, {}]);
-  assertEquals(written([[2, 4], [2, 4], [2, 8]]), [
-    4,
-    8,
-    false,
-    { "x.iii": 8 },
-    { "x.iii": 16 },
-  ]);
-});
-
-Deno.test("whatever the adapters are, the written configuration gives back their targets, ranks and scales", () => {
-  fc.assert(fc.property(
-    fc.uniqueArray(fc.nat(paths.length - 1), { minLength: 1 }),
-    fc.array(
-      fc.tuple(
-        fc.integer({ min: 1, max: 64 }),
-        fc.float({ min: Math.fround(1e-3), max: 1e3, noNaN: true }),
-      ),
-      { minLength: paths.length, maxLength: paths.length },
-    ),
-    (chosen, values) => {
-      const adapters = chosen.map((i) => ({
-        path: paths[i]!,
-        rank: values[i]![0],
-        scale: values[i]![1],
-      }));
-      const json = writePeftConfig(adapters, paths, details);
-      const config = readPeftConfig(JSON.parse(JSON.stringify(json)), "c.json");
-      for (const path of paths) {
-        const adapter = adapters.find((x) => x.path === path);
-        if (!adapter) {
-          assertFalse(isTarget(config, path, []), path);
-          continue;
+Deno.test("whatever a configuration holds, it is read or refused by file and key", async () => {
+  const keys = [
+    ...Object.keys(writePeftConfig(
+      [{ path: "q", rank: 1, scale: 1 }],
+      [{ path: "q", hasBias: false }],
+      { baseModel: null, taskType: null },
+    )),
+    "exclude_modules",
+    "lora_bias",
+  ];
+  const text = fc.constantFrom("q_proj", "(", "[", "*", "layers", "", "all");
+  const value = fc.oneof(fc.jsonValue(), text, fc.array(text), fc.integer());
+  await check(
+    fc.property(fc.constantFrom(...keys), value, (key, value) => {
+      const changes = JSON.parse(JSON.stringify({ [key]: value }));
+      try {
+        const config = read({ layers_to_transform: [1], ...changes });
+        for (const path of paths) {
+          if (isTarget(config, path, paths)) scaleAt(config, path);
         }
-        assert(isTarget(config, path, []), path);
-        assertEquals(rankAt(config, path), adapter.rank);
-        assertEquals(Math.fround(scaleAt(config, path)), adapter.scale);
+      } catch (error) {
+        if (!(error instanceof FormatError)) throw error;
+        const { message } = error;
+        assert(message.startsWith(`Cannot read c.json: ${key} `), message);
       }
-    },
-  ));
+    }),
+    300,
+  );
 });
