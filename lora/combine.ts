@@ -18,7 +18,7 @@ import {
 } from "../core/mod.ts";
 import { type Lora, partsOf, type SlicedLora } from "../nn/adapter_forms.ts";
 import { layersOf, mapLayers } from "./layers.ts";
-import { adaptersOf, bare, byName, carrying } from "./loras.ts";
+import { adaptedLayers, adaptersOf, bare, byName, carrying } from "./loras.ts";
 import { checkNames } from "./named.ts";
 import { type Columns, type Svd, svdOfProduct } from "./svd.ts";
 
@@ -26,8 +26,8 @@ const WHAT = "combine adapters";
 
 /** Which adapters become one, and how. */
 export interface Combination {
-  /** Their names. */
-  readonly names: readonly string[];
+  /** Their names; the adapter without a name alone when absent, which "svd" then cuts. */
+  readonly names?: readonly string[];
   /** How much each of them counts; once when absent. */
   readonly weights?: readonly number[];
   /**
@@ -70,7 +70,9 @@ export async function combineAdapters<T extends Tree>(
   tuned: T,
   options: Combination,
 ): Promise<Combined<T>> {
-  const { names, weights = names.map(() => 1), how, rank } = options;
+  const { how, rank } = options;
+  const names: readonly (string | null)[] = options.names ?? [null];
+  const { weights = names.map(() => 1) } = options;
   if (weights.length !== names.length) {
     throw new RangeError(
       `Cannot ${WHAT}: there are ${names.length} names and ${weights.length} weights`,
@@ -81,7 +83,8 @@ export async function combineAdapters<T extends Tree>(
       `Cannot ${WHAT} at rank ${rank}: "svd" needs a positive integer`,
     );
   }
-  checkNames(tuned, WHAT, names);
+  if (options.names) checkNames(tuned, WHAT, options.names);
+  else adaptedLayers(tuned, WHAT);
   const sums = scope(() =>
     Object.fromEntries(
       layersOf(tuned).map((layer) => {

@@ -7,7 +7,8 @@
  * Sₜ = decay · Sₜ₋₁ + slowRate · F.
  *
  * With decay 1 this is Lookahead (arXiv 1907.08610) whose fast weights are low-rank; with slowRate 1 and no noise too it is
- * COLA (arXiv 2401.04151).
+ * COLA (arXiv 2401.04151), and with a rate that rises again in each stage (`rewarm` of `stagewise`) ReLoRA (arXiv
+ * 2307.05695), but for ReLoRA's start of full training.
  *
  * This module is browser compatible.
  *
@@ -71,7 +72,10 @@ export interface Cascade {
     trained: T,
     key: Tensor,
   ): CascadeState<T>;
-  /** The base with the slow adapter, of rank stages · rank: what is saved by `savePeft`. */
+  /**
+   * The base with the slow adapter, of rank stages · rank: what is saved by `savePeft`. `combineAdapters` with "svd" cuts it
+   * to a rank, and tells what is lost.
+   */
   adapter<T extends Tree>(state: CascadeState<T>): T;
   /** The slow weights W₀ + S, rounded once, without adapters: what is validated and served. */
   weights<T extends Tree>(state: CascadeState<T>): T;

@@ -30,6 +30,11 @@ export interface RankwiseOptions {
   readonly ranks: readonly number[];
   /** Which of them learn, as `dylora` was told; "frozen". */
   readonly mode?: "frozen" | "full";
+  /**
+   * Whether ranks that a step does not train stay "untouched", the default, or move by momentum and decay, "reference", as
+   * the authors' code lets them.
+   */
+  readonly momentum?: "untouched" | "reference";
 }
 
 /** State of `rankwise`. */
@@ -59,8 +64,7 @@ export interface RankwiseOptimizer<S extends Tree = Tree> {
  * An optimizer for adapters of `dylora`: row i of A and column i of B have a state of their own, which moves in the steps
  * that train them alone. Other trained leaves are updated in each step.
  *
- * `make` builds the optimizer, which must work elementwise, such as `adamw`, for a rate. The authors' code lets rows
- * that are not trained move by momentum and decay: for that, use the optimizer itself. Throws `ShapeError` where the adapters differ in rank.
+ * `make` builds the optimizer, which must work elementwise, such as `adamw`, for a rate. Throws `ShapeError` where the adapters differ in rank.
  *
  * @example
  * ```ts
@@ -85,7 +89,7 @@ export function rankwise<S extends Tree>(
   make: (learningRate: Schedule) => Optimizer<S>,
   options: RankwiseOptions,
 ): RankwiseOptimizer<S> {
-  const { learningRate, ranks, mode = "frozen" } = options;
+  const { learningRate, ranks, mode = "frozen", momentum } = options;
   const schedule = typeof learningRate === "number"
     ? () => tensor(learningRate)
     : learningRate;
@@ -121,22 +125,25 @@ export function rankwise<S extends Tree>(
         adapters,
       );
       const others = optimizer.update(restGrads, state.rest, rest);
+      if (momentum === "reference") return all(next, others);
       const learns = learning(size, rank);
       const pick = (x: Tensor, old: Tensor | number) =>
         where(learns.reshape([size, ...x.shape.slice(1).map(() => 1)]), x, old);
-      const updates = turned(tree.map((u) => pick(u, 0), next.updates));
-      return {
-        updates: tree.merge(updates, others.updates) as P,
-        state: {
-          count: state.count.add(1),
-          adapters: tree.map(
-            (x, old) => pick(x, old!),
-            next.state,
-            state.adapters,
-          ),
-          rest: others.state,
-        },
-      };
+      return all({
+        updates: tree.map((u) => pick(u, 0), next.updates),
+        state: tree.map((x, old) => pick(x, old!), next.state, state.adapters),
+      }, others);
+
+      function all(own: Update<P, S>, others: Update<P, S>) {
+        return {
+          updates: tree.merge(turned(own.updates), others.updates),
+          state: {
+            count: state.count.add(1),
+            adapters: own.state,
+            rest: others.state,
+          },
+        };
+      }
     });
   }
 

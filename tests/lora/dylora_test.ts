@@ -227,6 +227,29 @@ Deno.test("each rank moves in its own steps alone, as by an optimizer of its own
   assertEquals(await state.adapters.count.toArray(), [2, 1, 3, 1]);
 });
 
+Deno.test("with the authors' momentum every rank moves in every step, as by the optimizer itself", async () => {
+  const rate = 0.01;
+  const optimizer = rankwise((learningRate) => adamw({ learningRate }), {
+    learningRate: rate,
+    ranks: [1, 2, 3, 4],
+    momentum: "reference",
+  });
+  const plain = adamw({ learningRate: rate });
+  let own = madeUp(100), other = own;
+  let state = optimizer.init(own), moments = plain.init(own);
+  for (const [n, b] of [3, 1, 4].entries()) {
+    const grads = madeUp(n);
+    const out = optimizer.update(grads, state, own, integer(b));
+    own = applyUpdates(own, out.updates);
+    state = out.state;
+    const next = plain.update(grads, moments, other);
+    other = applyUpdates(other, next.updates);
+    moments = next.state;
+  }
+  const [x, y] = [await own.lora.b.data(), await other.lora.b.data()];
+  x.forEach((value, i) => assert(Math.abs(value - y[i]!) < 1e-12));
+});
+
 Deno.test("what is no adapter is updated in each step", async () => {
   const optimizer = rankwise((learningRate) => sgd({ learningRate }), {
     learningRate: 1,

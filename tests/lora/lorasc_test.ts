@@ -12,6 +12,7 @@ import {
 } from "../../core/mod.ts";
 import {
   type CascadeState,
+  combineAdapters,
   dropAdapters,
   isAdapter,
   lorasc,
@@ -166,6 +167,31 @@ Deno.test("adapters of slices make a cascade as well", async () => {
       fused.c_attn.weight.add(mergeAdapters(model).c_attn.weight).mul(0.5),
     );
   }
+});
+
+Deno.test("the slow adapter is cut to a rank, and the residual is what is lost", async () => {
+  const cascade = make({ decay: 1 });
+  const { state } = stages(cascade, 3);
+  const slow = cascade.adapter(state);
+  const { tuned, residual } = await combineAdapters(slow, {
+    how: "svd",
+    rank: 2,
+  });
+  let lost = 0, all = 0;
+  const [full, small] = [slow, tuned].map((model) => model.model.layers);
+  for (const [i, layer] of full!.entries()) {
+    for (const name of ["q_proj", "v_proj"] as const) {
+      const S = layer.self_attn[name].lora!;
+      const k = small![i]!.self_attn[name].lora!;
+      assertEquals(k.a.shape, [2, 8]);
+      const dense = S.b.matmul(S.a).mul(S.scale);
+      const gap = dense.sub(k.b.matmul(k.a).mul(k.scale));
+      lost += await gap.square().sum().item();
+      all += await dense.square().sum().item();
+    }
+  }
+  assert(Math.abs(residual - Math.sqrt(lost / all)) < 1e-9, `${residual}`);
+  assert(residual > 0.01 && residual < 1);
 });
 
 Deno.test("a stage starts from the slow weights, with a new adapter that changes nothing yet", async () => {
