@@ -99,10 +99,15 @@ export async function finetune(
   using engine = await init({ backend: values.backend });
   const loaded = await loadModel(name);
   const { model, tokenizer, params } = loaded;
+  const hasTalk = [...examples.train, ...examples.valid].some((example) =>
+    "messages" in example
+  );
+  const chat = hasTalk ? await tokenizer.chatTemplate() : undefined;
   const data = prepareRows(examples, tokenizer, values, {
     context: model.config.max_position_embeddings,
     usual: USUAL_SEQ,
     completionOnly: values["completion-only"],
+    ...(chat && { chat }),
   });
   const schedule = warmupLinear({ peak: values.lr, warmup, steps });
   const learner = learnerOf(params, values, schedule);
@@ -125,7 +130,7 @@ export async function finetune(
     tokenizer,
     learner,
     schedule,
-    prompt: samplePrompt(values.prompt, data.held, tokenizer),
+    prompt: samplePrompt(values.prompt, data.held, tokenizer, chat),
     values,
     out,
     save: async (params, standing) => {
