@@ -36,8 +36,16 @@ export class WebGpuBackend implements Backend {
   readonly #machine: Machine;
   readonly #readback: Readback;
 
-  /** Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it. */
-  constructor(device: Device, schedule: Schedule, budget: number) {
+  /**
+   * Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it; bindings are as long as the
+   * device allows unless told otherwise.
+   */
+  constructor(
+    device: Device,
+    schedule: Schedule,
+    budget: number,
+    bytesPerBinding: number = longestBinding(device.gpu),
+  ) {
     const { gpu, description } = device;
     const batch = new Batch(gpu);
     const buffers = new Buffers(gpu, batch, budget);
@@ -45,12 +53,14 @@ export class WebGpuBackend implements Backend {
     this.limits = {
       buffersPerKernel: 8,
       buffersPerLaunch: 8,
-      bytesPerBuffer: gpu.limits.maxStorageBufferBindingSize,
+      bytesPerBuffer: gpu.limits.maxBufferSize,
+      bytesPerBinding,
       alignment,
     };
     this.#machine = {
       device,
       schedule,
+      limits: this.limits,
       batch,
       buffers,
       arena: new Arena(buffers),
@@ -107,6 +117,12 @@ export class WebGpuBackend implements Backend {
     buffers.dispose();
     device.dispose();
   }
+}
+
+/** Bytes of the longest binding that another can follow. */
+function longestBinding({ limits }: GPUDevice): number {
+  const most = limits.maxStorageBufferBindingSize;
+  return Math.floor(most / alignment) * alignment;
 }
 
 /** A storage of this kind of backend. */

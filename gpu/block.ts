@@ -95,15 +95,16 @@ export class Block {
     const word = expr.dtype === "bool"
       ? this.#let(this.#fit(`select(U(0u), U(1u), ${value})`))
       : value;
-    const name = this.shader.buffer(buffer);
+    const store = (address: string, value: string) =>
+      this.#lines.push(this.shader.store(buffer, address, value));
     if (this.#width === 1) {
-      this.#lines.push(`${name}[${this.#address(view)}] = ${word};`);
+      store(this.#address(view), word);
     } else if (this.shader.vectors.has(buffer)) {
-      this.#lines.push(`${name}[${this.#vectorAddress(view)}] = ${word};`);
+      store(this.#vectorAddress(view), word);
     } else {
-      this.#lanes(view).forEach((address, i) => {
-        this.#lines.push(`${name}[${address}] = ${word}[${i}];`);
-      });
+      this.#lanes(view).forEach((address, i) =>
+        store(address, `${word}[${i}]`)
+      );
     }
   }
 
@@ -116,11 +117,11 @@ export class Block {
     size: number,
     source: Expr,
   ): void {
-    const name = this.shader.buffer(buffer);
+    this.shader.bind(buffer);
     const added = this.value(source);
     this.#gathered(view, index, stride, size).forEach((address, i) => {
       const value = this.#width === 1 ? added : `${added}[${i}]`;
-      this.#lines.push(`${name}[${address}] += ${value};`);
+      this.#lines.push(this.shader.add(buffer, address, value));
     });
   }
 
@@ -179,8 +180,8 @@ export class Block {
   }
 
   #load(buffer: number, dtype: DType, addresses: readonly string[]): string {
-    const name = this.shader.buffer(buffer);
-    const words = addresses.map((address) => `${name}[${address}]`).join(", ");
+    const words = addresses.map((address) => this.shader.load(buffer, address))
+      .join(", ");
     if (dtype === "bool") return this.#fit(`(U(${words}) != U(0u))`);
     return this.#width === 1 ? words : `${this.#type(dtype)}(${words})`;
   }

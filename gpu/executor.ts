@@ -6,9 +6,12 @@
  * @module
  */
 
-import { bytesPerElement, type Executable } from "../core/backend.ts";
-import { checkBuffer, formatBytes } from "../core/budget.ts";
-import { DeviceError } from "../core/errors.ts";
+import {
+  bytesPerElement,
+  type Executable,
+  type Limits,
+} from "../core/backend.ts";
+import { checkBuffer } from "../core/budget.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
 import { walkSteps } from "../core/plan/loops.ts";
 import type { Type } from "../core/shape.ts";
@@ -27,6 +30,8 @@ export interface Machine {
   readonly device: Device;
   /** How kernels are laid out on it. */
   readonly schedule: Schedule;
+  /** What kernels may reach. */
+  readonly limits: Limits;
   /** Where work is recorded. */
   readonly batch: Batch;
   /** Where storages come from. */
@@ -48,15 +53,15 @@ export class GpuProgram implements Executable {
 
   /** Makes the pipelines of a plan; `types` are those of its results. */
   constructor(machine: Machine, plan: Plan, types: readonly Type[]) {
-    const { device, pipelines, schedule } = machine;
+    const { limits, pipelines, schedule } = machine;
     // Before there are shaders: one that counts beyond u32 is rejected later, with the device.
     plan.outputs.forEach((source, i) => {
       if (source.kind === "input") return;
       const bytes = source.size * bytesPerElement(source.dtype);
       const wanted = types[i] ?? "a result";
-      checkBuffer(wanted, bytes, device.gpu.limits.maxBufferSize);
+      checkBuffer(wanted, bytes, limits.bytesPerBuffer);
     });
-    const dispatches = plan.steps.map((step) => lower(step, schedule));
+    const dispatches = plan.steps.map((step) => lower(step, schedule, limits));
     this.#machine = machine;
     this.#plan = plan;
     // Not nodes, which would keep their graph.
@@ -171,35 +176,34 @@ class BoundDispatch {
   }
 
   #create(
-    { device, arena }: Machine,
+    { device, arena, limits }: Machine,
     inputs: readonly GpuStorage[],
     outputs: readonly GpuStorage[],
   ): GPUBindGroup {
-    const most = device.gpu.limits.maxStorageBufferBindingSize;
-    const resource = (place: Place): GPUBufferBinding => {
+    const resource = (place: Place, start: number): GPUBufferBinding => {
       const storage = place.kind === "input"
         ? inputs[place.index]!
         : place.kind === "output"
         ? outputs[place.index]!
         : null;
       const bytes = place.kind === "arena" ? place.bytes : storage!.bytes;
+      // What is read behind the end is not used.
+      const from = start < bytes ? start : 0;
       // Whole vectors, and no binding may be empty.
-      const size = roundUp(bytes, 16);
-      if (size > most) {
-        throw new DeviceError(
-          `Cannot bind ${formatBytes(bytes)} on ${device.description}: ` +
-            `a kernel reaches at most ${formatBytes(most)} of a tensor`,
-        );
-      }
+      const size = Math.min(roundUp(bytes - from, 16), limits.bytesPerBinding);
       return place.kind === "arena"
-        ? { buffer: arena.page(place.page + 1), offset: place.offset, size }
-        : { buffer: storage!.block.buffer, offset: 0, size };
+        ? {
+          buffer: arena.page(place.page + 1),
+          offset: place.offset + from,
+          size,
+        }
+        : { buffer: storage!.block.buffer, offset: from, size };
     };
     return device.gpu.createBindGroup({
       layout: this.pipeline.layout,
       entries: this.dispatch.places.map((place, binding) => ({
         binding,
-        resource: resource(place),
+        resource: resource(place, this.dispatch.starts[binding]!),
       })),
     });
   }

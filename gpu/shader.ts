@@ -13,13 +13,22 @@ import type { Shape } from "../core/shape.ts";
 import type { Access } from "./expr.ts";
 import { type FunctionName, functionTexts, type Width } from "./functions.ts";
 import { typeName } from "./scalar.ts";
+import {
+  bindingName,
+  loadFunction,
+  storeFunction,
+  type Windows,
+} from "./windows.ts";
 
 /** A compute shader, and what to run it on. */
 export interface Program {
   /** WGSL text, all sizes baked in. */
   readonly code: string;
-  /** The buffer of the kernel at each binding. */
-  readonly buffers: readonly number[];
+  /** The buffer of the kernel at each binding, and the byte of it at which the binding begins. */
+  readonly bindings: readonly {
+    readonly buffer: number;
+    readonly start: number;
+  }[];
   /** Number of workgroups. */
   readonly workgroups: number;
 }
@@ -57,24 +66,65 @@ export function vectorBuffers(
 
 /** A shader under construction: its buffers and functions. */
 export class Shader {
-  readonly #bindings: number[] = [];
+  readonly #buffers: number[] = [];
   readonly #functions = {
     1: new Set<FunctionName>(),
     4: new Set<FunctionName>(),
   };
   readonly #texts = new Set<string>();
 
-  /** Buffers in `vectors` are declared as arrays of vectors of four. */
+  /** Buffers in `vectors` are declared as arrays of vectors of four; `windows` tells of the bindings of each. */
   constructor(
     readonly dtypes: readonly DType[],
     readonly writable: readonly boolean[],
     readonly vectors: ReadonlySet<number>,
+    readonly windows: Windows,
   ) {}
 
-  /** The name of a buffer of the kernel. */
-  buffer(buffer: number): string {
-    if (!this.#bindings.includes(buffer)) this.#bindings.push(buffer);
-    return `b${buffer}`;
+  /** An element of a buffer of the kernel as it is declared. */
+  load(buffer: number, address: string): string {
+    this.bind(buffer);
+    const starts = this.#startsOf(buffer);
+    if (starts.length === 1) return `${bindingName(buffer, 0)}[${address}]`;
+    this.declare(loadFunction(buffer, this.#typeOf(buffer), starts));
+    return `load_b${buffer}(${address})`;
+  }
+
+  /** The statement that stores an element. */
+  store(buffer: number, address: string, value: string): string {
+    this.bind(buffer);
+    const starts = this.#startsOf(buffer);
+    if (starts.length === 1) {
+      return `${bindingName(buffer, 0)}[${address}] = ${value};`;
+    }
+    this.declare(storeFunction(buffer, this.#typeOf(buffer), starts));
+    return `store_b${buffer}(${address}, ${value});`;
+  }
+
+  /** The statement that adds to an element. */
+  add(buffer: number, address: string, value: string): string {
+    const element = this.load(buffer, address);
+    return this.#startsOf(buffer).length === 1
+      ? `${element} += ${value};`
+      : this.store(buffer, address, `${element} + ${value}`);
+  }
+
+  /** Gives a buffer the next bindings, if it has none yet. */
+  bind(buffer: number): void {
+    if (!this.#buffers.includes(buffer)) this.#buffers.push(buffer);
+  }
+
+  /** The addresses at which the bindings of a buffer begin, from the first on. */
+  #startsOf(buffer: number): number[] {
+    const starts = this.windows.get(buffer)!;
+    const bytes = this.vectors.has(buffer) ? 16 : 4;
+    return starts.map((start) => (start - starts[0]!) / bytes);
+  }
+
+  #typeOf(buffer: number): string {
+    const dtype = this.dtypes[buffer]!;
+    const width = this.vectors.has(buffer) ? 4 : 1;
+    return typeName(dtype === "bool" ? "u32" : dtype, width);
   }
 
   /** The name of a library function at a width. */
@@ -93,12 +143,15 @@ export class Shader {
     const workgroups = sections.reduce((sum, s) => sum + s.workgroups, 0);
     const [x, y] = dispatchSize(workgroups);
     invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
-    const declarations = this.#bindings.map((buffer, binding) => {
+    const bindings = this.#buffers.flatMap((buffer) =>
+      this.windows.get(buffer)!.map((start, window) => {
+        return { buffer, start, name: bindingName(buffer, window) };
+      })
+    );
+    const declarations = bindings.map(({ buffer, name }, binding) => {
       const access = this.writable[buffer] ? "read_write" : "read";
-      const dtype = this.dtypes[buffer]!;
-      const width = this.vectors.has(buffer) ? 4 : 1;
-      const element = typeName(dtype === "bool" ? "u32" : dtype, width);
-      return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
+      const element = this.#typeOf(buffer);
+      return `@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${element}>;`;
     });
     const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
     const code = [
@@ -114,7 +167,7 @@ let group = ${group};`,
       chain(sections),
       "}",
     ].join("\n");
-    return { code, buffers: this.#bindings, workgroups };
+    return { code, bindings, workgroups };
   }
 }
 

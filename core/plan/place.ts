@@ -339,7 +339,10 @@ class Arena {
     const isAtEnd = tail && end !== undefined &&
       tail.offset + tail.bytes === end;
     const offset = isAtEnd ? tail.offset : end;
-    if (offset === undefined || offset + bytes > this.#limits.bytesPerBuffer) {
+    // What is longer than a binding has a page of its own at first.
+    const { bytesPerBuffer, bytesPerBinding } = this.#limits;
+    const most = Math.min(bytesPerBuffer, bytesPerBinding);
+    if (offset === undefined || offset + bytes > most) {
       page = this.#ends.push(bytes) - 1;
       this.#holes.push([]);
       return { kind: "arena", page, offset: 0, bytes };

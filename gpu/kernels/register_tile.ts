@@ -136,7 +136,6 @@ function operand(
   batch: readonly string[],
   { outer, inner, positions, extent, mayExceed }: Part,
 ): Operand {
-  const array = shader.buffer(buffer);
   const outside = view.strides.slice(0, batch.length);
   const step = view.strides[inner]!;
   const vector = shader.vectors.has(buffer);
@@ -160,7 +159,7 @@ function operand(
   };
   const read = (o: number, k: string, u: number): string => {
     const strides = [1, 4 * step / unit, u * step / unit];
-    return `${array}[${affine(0, strides, [`${name}${o}`, k, "1u"])}]`;
+    return shader.load(buffer, affine(0, strides, [`${name}${o}`, k, "1u"]));
   };
   const element = (o: number, u: number): string => {
     if (!vector) return `${name}${o}_${u}`;
@@ -170,7 +169,9 @@ function operand(
   };
   const load = (k: string, count: number): string[] =>
     vector && !alongOuter
-      ? every((o) => `let ${name}${o}_v = ${array}[${name}${o} + ${k}];`)
+      ? every((o) =>
+        `let ${name}${o}_v = ${shader.load(buffer, `${name}${o} + ${k}`)};`
+      )
       : range(count).flatMap((u) =>
         every((o) => `let ${name}${o}_${u} = ${read(o, k, u)};`)
       );

@@ -93,5 +93,5 @@ function element(
     [...batch, `(${k})`, `(${at})`],
   );
   const inside = `${k} < ${kernel.k}u && ${at} < ${extent}u`;
-  return `select(0.0, ${shader.buffer(buffer)}[${address}], ${inside})`;
+  return `select(0.0, ${shader.load(buffer, address)}, ${inside})`;
 }

@@ -19,12 +19,21 @@ export const ignore: boolean = !present && !required;
 /** Names of all schedules. */
 export const scheduleNames = Object.keys(schedules) as ScheduleName[];
 
-/** Opens a backend with a schedule, whether it suits the adapter or not. */
+/**
+ * Opens a backend with a schedule, whether it suits the adapter or not, and with bindings as long as the device allows
+ * unless they are to be shorter.
+ */
 export async function openBackend(
   schedule: ScheduleName = "software",
   memory: number = 2 ** 30,
+  bytesPerBinding?: number,
 ): Promise<WebGpuBackend> {
   const device = await openDevice({ allowFallback: true });
   if (!device) throw new Error("There is no WebGPU adapter");
-  return new WebGpuBackend(device, schedules[schedule], memory);
+  return new WebGpuBackend(
+    device,
+    schedules[schedule],
+    memory,
+    bytesPerBinding,
+  );
 }

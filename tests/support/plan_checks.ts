@@ -23,6 +23,7 @@ import {
   visitExpr,
 } from "../../core/plan/expression.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
+import { fewestBindings } from "../../core/plan/reach.ts";
 import { sizeOf } from "./values.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
@@ -35,6 +36,13 @@ export function checkPlan(plan: Plan, limits: Limits): void {
           : limits.buffersPerKernel),
       `a kernel of ${buffers.length} buffers`,
     );
+    for (const part of partsOf(kernel)) {
+      const bindings = fewestBindings(part, limits);
+      assert(
+        bindings <= limits.buffersPerKernel,
+        `a kernel of ${bindings} bindings`,
+      );
+    }
     assertEquals(buffers.length, dtypes.length);
     const distinct = new Set(buffers.map((place) => JSON.stringify(place)));
     assertEquals(distinct.size, buffers.length, "a buffer stands twice");
