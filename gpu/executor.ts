@@ -6,11 +6,7 @@
  * @module
  */
 
-import {
-  bytesPerElement,
-  type Executable,
-  type Limits,
-} from "../core/backend.ts";
+import { bytesPerElement, type Executable } from "../core/backend.ts";
 import { checkBuffer } from "../core/budget.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
 import { walkSteps } from "../core/plan/loops.ts";
@@ -23,6 +19,7 @@ import { type Dispatch, lower } from "./lower.ts";
 import type { Pipeline, Pipelines } from "./pipelines.ts";
 import type { Schedule } from "./schedule.ts";
 import { isScratch } from "./scratch.ts";
+import type { GpuLimits } from "./windows.ts";
 
 /** What programs run on. */
 export interface Machine {
@@ -31,7 +28,7 @@ export interface Machine {
   /** How kernels are laid out on it. */
   readonly schedule: Schedule;
   /** What kernels may reach. */
-  readonly limits: Limits;
+  readonly limits: GpuLimits;
   /** Where work is recorded. */
   readonly batch: Batch;
   /** Where storages come from. */
@@ -187,17 +184,11 @@ class BoundDispatch {
         ? outputs[place.index]!
         : null;
       const bytes = place.kind === "arena" ? place.bytes : storage!.bytes;
-      // What is read behind the end is not used.
-      const from = start < bytes ? start : 0;
       // Whole vectors, and no binding may be empty.
-      const size = Math.min(roundUp(bytes - from, 16), limits.bytesPerBinding);
+      const size = Math.min(roundUp(bytes - start, 16), limits.bytesPerBinding);
       return place.kind === "arena"
-        ? {
-          buffer: arena.page(place.page + 1),
-          offset: place.offset + from,
-          size,
-        }
-        : { buffer: storage!.block.buffer, offset: from, size };
+        ? arena.page(place.page + 1).binding(place.offset + start, size)
+        : storage!.block.region.binding(start, size);
     };
     return device.gpu.createBindGroup({
       layout: this.pipeline.layout,

@@ -6,7 +6,6 @@
  * @module
  */
 
-import type { Limits } from "../core/backend.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Kernel, Place, SimpleKernel, Step } from "../core/plan/kernel.ts";
 import { sizeOf } from "../core/shape.ts";
@@ -18,7 +17,12 @@ import { scatterSection } from "./kernels/scatter.ts";
 import type { Schedule } from "./schedule.ts";
 import { dispatchSize, type Program, type Section, Shader } from "./shader.ts";
 import { stages } from "./stages.ts";
-import { type Windows, withinBindings } from "./windows.ts";
+import {
+  endsOf,
+  type GpuLimits,
+  type Windows,
+  withinBindings,
+} from "./windows.ts";
 
 /** One dispatch of a program. */
 export interface Dispatch {
@@ -40,10 +44,11 @@ export interface Dispatch {
 export function lower(
   step: Step,
   schedule: Schedule,
-  limits: Limits,
+  limits: GpuLimits,
 ): Dispatch[] {
+  const ends = endsOf(step.kernel);
   const pieces = stages(step, schedule, limits)
-    .flatMap((stage) => withinBindings(stage, limits));
+    .flatMap((stage) => withinBindings(stage, limits, ends));
   return pieces.map(({ kernel, buffers, dtypes, windows }) => {
     const parts = partsOf(kernel);
     // Only inputs may be the same storage twice, and only what is read may be bound twice. All else is writable even

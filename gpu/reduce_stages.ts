@@ -111,12 +111,12 @@ export function reduceStages(
     };
   });
   return [
-    toScratch(step, [count, ...shape], reductions.map(dtypeOf), {
+    toScratch(step, [count, ...shape], reductions.map(dtypeOf), limits, {
       kind: "reduce",
       over: over.with(axis - rank, piece),
       passes: [{ reductions: partial, outputs: [] }],
     }),
-    fromScratch(step, kernel, count, reductions),
+    fromScratch(step, kernel, count, reductions, limits),
   ].flatMap((stage) => {
     const { kernel } = stage;
     const isShorter = kernel.kind === "reduce" &&
@@ -186,7 +186,7 @@ function passStages(
   return all.some((k) => fewestBindings(k, limits) > buffersPerKernel)
     ? [{ ...step, kernel }]
     : all.flatMap((k) => {
-      const part = withScratch(step, k, sizeOf(shape), dtypes);
+      const part = withScratch(step, k, sizeOf(shape), dtypes, limits);
       return k.kind === "reduce"
         ? reduceStages(part, k, schedule, limits)
         : [part];

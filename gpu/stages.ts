@@ -138,13 +138,13 @@ function matmulStages(
     strides: [strides[axis]! * piece, ...strides],
   });
   return [
-    toScratch(step, [pieces, ...shape], ["f32"], {
+    toScratch(step, [pieces, ...shape], ["f32"], limits, {
       kind: "matmul",
       k: piece,
       a: { ...a, view: cut(a.view, rank - 1) },
       b: { ...b, view: cut(b.view, rank - 2) },
     }),
-    fromScratch(step, kernel, pieces, [product]),
+    fromScratch(step, kernel, pieces, [product], limits),
   ];
 }
 

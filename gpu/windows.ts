@@ -28,17 +28,46 @@ export interface WindowedStep extends Step {
   readonly windows: Windows;
 }
 
-/** A step in pieces that run one after another, each with no more bindings than there are. */
-export function withinBindings(step: Step, limits: Limits): WindowedStep[] {
+/** What kernels may reach on a device. */
+export interface GpuLimits extends Limits {
+  /** Bindings begin at multiples of so many bytes. */
+  readonly bindingStep: number;
+}
+
+/** Where what a kernel reads and stores of its buffers ends. */
+export function endsOf(kernel: Kernel): Map<number, number> {
+  const ends = new Map<number, number>();
+  for (const { buffer, end } of reachOf(kernel)) {
+    ends.set(buffer, Math.max(end, ends.get(buffer) ?? 0));
+  }
+  return ends;
+}
+
+/**
+ * A step in pieces that run one after another, each with no more bindings than there are. What lies behind `ends` is
+ * read only to be thrown away.
+ */
+export function withinBindings(
+  step: Step,
+  limits: GpuLimits,
+  ends: ReadonlyMap<number, number>,
+): WindowedStep[] {
   const { kernel } = step;
-  const windows = windowsOf(reachOf(kernel), limits.bytesPerBinding);
+  const windows = windowsOf(
+    reachOf(kernel).map((reach) => {
+      const end = Math.min(reach.end, ends.get(reach.buffer) ?? Infinity);
+      return { ...reach, end };
+    }),
+    limits.bytesPerBinding,
+    limits.bindingStep,
+  );
   const count = [...windows.values()].flat().length;
   const fits = count <= limits.buffersPerKernel;
   if (kernel.kind === "group") {
     return fits
       ? [rebased(step, windows)]
       : kernel.parts.flatMap((part) =>
-        withinBindings({ ...step, kernel: part }, limits)
+        withinBindings({ ...step, kernel: part }, limits, ends)
       );
   }
   const fewest = bindingsOfPoint(kernel, limits);
@@ -49,7 +78,7 @@ export function withinBindings(step: Step, limits: Limits): WindowedStep[] {
   if (fits && !isBetter) return [rebased(step, windows)];
   if (!halves) throw tooMany(kernel, count, limits);
   return halves.flatMap((half) =>
-    withinBindings({ ...step, kernel: half }, limits)
+    withinBindings({ ...step, kernel: half }, limits, ends)
   );
 }
 

@@ -19,6 +19,7 @@ import type {
   SimpleKernel,
 } from "./kernel.ts";
 import type { Value } from "./lowered.ts";
+import { isWhole } from "./reach.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */
@@ -272,7 +273,7 @@ class Arena {
   }
 
   take(value: Value): Place & { kind: "arena" } {
-    const { alignment, bytesPerBuffer } = this.#limits;
+    const { alignment, bytesPerBuffer, bytesPerBinding } = this.#limits;
     const bytes = Math.max(1, Math.ceil(4 * value.size / alignment)) *
       alignment;
     checkBuffer(value, 4 * value.size, bytesPerBuffer);
@@ -282,7 +283,9 @@ class Arena {
         const least = best
           ? this.#holes[best.page]![best.hole]!.bytes
           : Infinity;
-        if (h.bytes >= bytes && h.bytes < least) best = { page, hole };
+        const fits = h.bytes >= bytes &&
+          isWhole(h.offset, bytes, bytesPerBinding);
+        if (fits && h.bytes < least) best = { page, hole };
       })
     );
     const at = best ? this.#cut(best, bytes) : this.#grow(bytes);

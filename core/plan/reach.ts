@@ -112,10 +112,21 @@ function access(
   };
 }
 
+/** Whether bytes of a page lie in one piece of a binding's length, or begin with one. */
+export function isWhole(
+  offset: number,
+  bytes: number,
+  bytesPerBinding: number,
+): boolean {
+  const within = offset % bytesPerBinding;
+  return within === 0 || within + bytes <= bytesPerBinding;
+}
+
 /** The bytes at which bindings begin that hold what is touched of each buffer; those of one buffer do not overlap. */
 export function windowsOf(
   reaches: readonly Reach[],
   bytesPerBinding: number,
+  step = STEP,
 ): Map<number, number[]> {
   const ends = new Map<number, number>();
   for (const { buffer, end } of reaches) {
@@ -132,7 +143,7 @@ export function windowsOf(
     windows.set(buffer, starts);
     let covered = starts.length === 0 ? 0 : starts.at(-1)! + bytesPerBinding;
     while (covered < end) {
-      const start = Math.max(covered, Math.floor(first / STEP) * STEP);
+      const start = Math.max(covered, Math.floor(first / step) * step);
       starts.push(start);
       covered = start + bytesPerBinding;
     }

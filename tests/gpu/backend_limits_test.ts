@@ -72,7 +72,7 @@ Deno.test({
   name: "a kernel that reaches more than all bindings together is refused",
   ignore,
   fn: async () => {
-    const backend = await openBackend("software", 2 ** 30, 256);
+    const backend = await openBackend("software", 2 ** 30, { binding: 256 });
     const x = load(0, [1]);
     const gathered: Expr = {
       ...x as Expr & { kind: "load" },

@@ -17,7 +17,7 @@ import { applyOp, opNames, upload } from "../support/primitives.ts";
 import { check } from "../support/runs.ts";
 import { samples } from "../support/samples.ts";
 import { gradients } from "../support/workloads.ts";
-import { ignore, openBackend, scheduleNames } from "./adapter.ts";
+import { ignore, type Longest, openBackend, scheduleNames } from "./adapter.ts";
 import { groups, passes } from "./pass_samples.ts";
 import { checkKernel, tolerance } from "./run.ts";
 import {
@@ -47,7 +47,11 @@ for (const schedule of scheduleNames) {
         `${name} with bindings of ${bytes} bytes agree with plain loops, ${schedule} schedule`,
       ignore,
       fn: async () => {
-        const backend = await openBackend(schedule, 2 ** 30, bytes);
+        // Buffers are as long as the bindings, or longer.
+        const longest = schedule === "software"
+          ? { binding: bytes }
+          : { binding: bytes, buffer: bytes };
+        const backend = await openBackend(schedule, 2 ** 30, longest);
         const holds = fc.asyncProperty(
           samples,
           ([kernel, buffers]) =>
@@ -64,7 +68,9 @@ for (const schedule of scheduleNames) {
       `every primitive gives with short bindings what it gives with long ones, ${schedule} schedule`,
     ignore,
     fn: async (t) => {
-      const { narrow, wide, dispose } = await openBoth(schedule, 1024);
+      const { narrow, wide, dispose } = await openBoth(schedule, {
+        binding: 1024,
+      });
       for (const op of opNames) {
         const sample = samples[op];
         const holds = fc.asyncProperty(sample, async (sample) => {
@@ -84,9 +90,9 @@ for (const schedule of scheduleNames) {
 /** The same backend with short and with long bindings. */
 async function openBoth(
   schedule: typeof scheduleNames[number],
-  bytes: number,
+  longest: Longest,
 ): Promise<{ narrow: Runtime; wide: Runtime; dispose: () => void }> {
-  const narrow = await openBackend(schedule, 2 ** 30, bytes);
+  const narrow = await openBackend(schedule, 2 ** 30, longest);
   const wide = await openBackend(schedule);
   return {
     narrow: createRuntime(narrow),
@@ -95,28 +101,35 @@ async function openBoth(
   };
 }
 
-Deno.test({
-  name: "gradients of programs are the same with short bindings",
-  ignore,
-  fn: async () => {
-    const { narrow, wide, dispose } = await openBoth("software", 512);
-    const holds = fc.asyncProperty(programs, async (program) => {
-      const run = (): Tensor[] => {
-        using f = jit((...xs: Tensor[]) => buildWithGradient(program, xs));
-        return scope(() => f(...program.inputs.map(upload)));
-      };
-      const expected = withRuntime(wide, run);
-      const actual = withRuntime(narrow, run);
-      for (const [i, x] of actual.entries()) {
-        const options = { rtol: 1e-4, atol: 1e-5, what: `output ${i}` };
-        await assertClose(x, expected[i]!, options);
-      }
-      for (const x of new Set([...actual, ...expected])) x.dispose();
-    });
-    await check(holds, 12);
-    dispose();
-  },
-});
+for (
+  const [what, longest] of Object.entries({
+    "short bindings": { binding: 512 },
+    "short buffers": { binding: 512, buffer: 512 },
+  })
+) {
+  Deno.test({
+    name: `gradients of programs are the same with ${what}`,
+    ignore,
+    fn: async () => {
+      const { narrow, wide, dispose } = await openBoth("software", longest);
+      const holds = fc.asyncProperty(programs, async (program) => {
+        const run = (): Tensor[] => {
+          using f = jit((...xs: Tensor[]) => buildWithGradient(program, xs));
+          return scope(() => f(...program.inputs.map(upload)));
+        };
+        const expected = withRuntime(wide, run);
+        const actual = withRuntime(narrow, run);
+        for (const [i, x] of actual.entries()) {
+          const options = { rtol: 1e-4, atol: 1e-5, what: `output ${i}` };
+          await assertClose(x, expected[i]!, options);
+        }
+        for (const x of new Set([...actual, ...expected])) x.dispose();
+      });
+      await check(holds, 12);
+      dispose();
+    },
+  });
+}
 
 for (const schedule of scheduleNames) {
   Deno.test({
@@ -124,7 +137,9 @@ for (const schedule of scheduleNames) {
       `the gradients of a model are the same with short bindings, ${schedule} schedule`,
     ignore,
     fn: async () => {
-      const { narrow, wide, dispose } = await openBoth(schedule, 4096);
+      const { narrow, wide, dispose } = await openBoth(schedule, {
+        binding: 4096,
+      });
       const run = (): Tensor[] => {
         const sizes = { C: 16, H: 2, T: 8, V: 200, layers: 1 };
         const { f, args: [params] } = gradients(sizes);

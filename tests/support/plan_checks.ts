@@ -52,6 +52,11 @@ export function checkPlan(plan: Plan, limits: Limits): void {
   for (const { page, offset, bytes } of slotsOf(plan)) {
     assert(offset % limits.alignment === 0, "a slot is not aligned");
     assert(offset + bytes <= plan.pages[page]!, "a slot leaves its page");
+    const [first, last] = [offset, offset + bytes - 1].map((byte) =>
+      Math.floor(byte / limits.bytesPerBinding)
+    );
+    const isWhole = first === last || offset % limits.bytesPerBinding === 0;
+    assert(isWhole, "a slot begins in one binding and ends in another");
   }
   const taken = plan.outputs.flatMap((o) => o.kind === "input" ? o.index : []);
   const gone = [...taken, ...plan.freed];
