@@ -8,6 +8,7 @@
 
 import type { DType } from "../core/dtype.ts";
 import type { Kernel, Place, SimpleKernel, Step } from "../core/plan/kernel.ts";
+import { endsOf, reachOf } from "../core/plan/reach.ts";
 import { sizeOf } from "../core/shape.ts";
 import { buffersOf, storesOf } from "./expr.ts";
 import { mapSection, mapVectors } from "./kernels/map.ts";
@@ -17,12 +18,7 @@ import { scatterSection } from "./kernels/scatter.ts";
 import type { Schedule } from "./schedule.ts";
 import { dispatchSize, type Program, type Section, Shader } from "./shader.ts";
 import { stages } from "./stages.ts";
-import {
-  endsOf,
-  type GpuLimits,
-  type Windows,
-  withinBindings,
-} from "./windows.ts";
+import { type GpuLimits, type Windows, withinBindings } from "./windows.ts";
 
 /** One dispatch of a program. */
 export interface Dispatch {
@@ -46,7 +42,7 @@ export function lower(
   schedule: Schedule,
   limits: GpuLimits,
 ): Dispatch[] {
-  const ends = endsOf(step.kernel);
+  const ends = endsOf(reachOf(step.kernel));
   const pieces = stages(step, schedule, limits)
     .flatMap((stage) => withinBindings(stage, limits, ends));
   return pieces.map(({ kernel, buffers, dtypes, windows }) => {

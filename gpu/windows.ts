@@ -34,15 +34,6 @@ export interface GpuLimits extends Limits {
   readonly bindingStep: number;
 }
 
-/** Where what a kernel reads and stores of its buffers ends. */
-export function endsOf(kernel: Kernel): Map<number, number> {
-  const ends = new Map<number, number>();
-  for (const { buffer, end } of reachOf(kernel)) {
-    ends.set(buffer, Math.max(end, ends.get(buffer) ?? 0));
-  }
-  return ends;
-}
-
 /**
  * A step in pieces that run one after another, each with no more bindings than there are. What lies behind `ends` is
  * read only to be thrown away.

@@ -112,6 +112,15 @@ function access(
   };
 }
 
+/** Where what is touched of each buffer ends. */
+export function endsOf(reaches: readonly Reach[]): Map<number, number> {
+  const ends = new Map<number, number>();
+  for (const { buffer, end } of reaches) {
+    ends.set(buffer, Math.max(end, ends.get(buffer) ?? 0));
+  }
+  return ends;
+}
+
 /** Whether bytes of a page lie in one piece of a binding's length, or begin with one. */
 export function isWhole(
   offset: number,
@@ -128,10 +137,7 @@ export function windowsOf(
   bytesPerBinding: number,
   step = STEP,
 ): Map<number, number[]> {
-  const ends = new Map<number, number>();
-  for (const { buffer, end } of reaches) {
-    ends.set(buffer, Math.max(end, ends.get(buffer) ?? 0));
-  }
+  const ends = endsOf(reaches);
   const windows = new Map<number, number[]>();
   ends.forEach((end, buffer) =>
     end <= bytesPerBinding && windows.set(buffer, [0])
