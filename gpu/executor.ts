@@ -79,7 +79,9 @@ export class GpuProgram implements Executable {
     device.check();
     arena.reserve(this.#pages);
     const outputs = this.#outputs(inputs);
-    const groups = this.#bind(inputs, outputs);
+    const groups = this.#steps.map((parts) =>
+      parts.map((part) => part.bind(this.#machine, inputs, outputs))
+    );
     const run = (step: number): void =>
       this.#steps[step]!.forEach(({ pipeline, dispatch }, i) => {
         const { workgroups, work } = dispatch;
@@ -106,24 +108,6 @@ export class GpuProgram implements Executable {
     } catch (error) {
       // The budget does not reach: what was donated is not touched yet.
       taken.forEach((storage) => buffers.give(storage));
-      throw error;
-    }
-  }
-
-  /** The bind groups of each step; what is too large to bind is found before any step runs. */
-  #bind(
-    inputs: readonly GpuStorage[],
-    outputs: readonly GpuStorage[],
-  ): GPUBindGroup[][] {
-    const { buffers } = this.#machine;
-    try {
-      return this.#steps.map((parts) =>
-        parts.map((part) => part.bind(this.#machine, inputs, outputs))
-      );
-    } catch (error) {
-      for (const storage of outputs) {
-        if (!inputs.includes(storage)) buffers.give(storage);
-      }
       throw error;
     }
   }
