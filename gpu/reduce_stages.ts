@@ -10,7 +10,12 @@
 import type { Limits } from "../core/backend.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
 import { leafMapper, viewMapper } from "../core/plan/expression.ts";
-import { bindingsOfPoint, fewestBindings } from "../core/plan/reach.ts";
+import {
+  bindingsOfAnyPoint,
+  endsOf,
+  fewestBindings,
+  reachOf,
+} from "../core/plan/reach.ts";
 import type {
   Expr,
   MatmulKernel,
@@ -38,7 +43,7 @@ export function reduceStages(
 ): Step[] {
   const { shape, over, passes, outputs } = kernel;
   const fits = (kernel: SimpleKernel): boolean =>
-    bindingsOfPoint(kernel, limits) <= limits.buffersPerKernel;
+    bindingsOfAnyPoint(kernel, limits) <= limits.buffersPerKernel;
   if (sizeOf(over) === 0) {
     const reductions = passes.flatMap((pass) => pass.reductions);
     return [withoutTerms(step, kernel, reductions.map(identity))];
@@ -70,9 +75,10 @@ export function reduceStages(
     const length = Math.ceil(extent / pieces);
     return mustCut && length < 4 ? length : Math.ceil(length / 4) * 4;
   };
+  const ends = endsOf(reachOf(kernel));
   const room = limits.buffersPerKernel - reductions.length;
   const hasRoom = (kernel: SimpleKernel): boolean =>
-    bindingsOfPoint(kernel, limits) <= room;
+    bindingsOfAnyPoint(kernel, limits, ends) <= room;
   const piecesFit = (pieces: number): boolean =>
     hasRoom({
       ...kernel,
@@ -141,7 +147,7 @@ function passStages(
   const { buffersPerKernel } = limits;
   const isLong = sizeOf(over) >= longRow &&
     sizeOf(shape) * schedule.lanes * 16 <= schedule.enough;
-  const fits = bindingsOfPoint(kernel, limits) <= buffersPerKernel;
+  const fits = bindingsOfAnyPoint(kernel, limits) <= buffersPerKernel;
   if (!isLong && fits) return [{ ...step, kernel }];
 
   const dtypes = passes.flatMap((p) => p.reductions.map(dtypeOf));

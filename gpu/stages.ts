@@ -20,7 +20,7 @@ import type {
   Step,
   View,
 } from "../core/plan/kernel.ts";
-import { bindingsOfPoint } from "../core/plan/reach.ts";
+import { bindingsOfAnyPoint } from "../core/plan/reach.ts";
 import { sizeOf } from "../core/shape.ts";
 import { reduceLanes } from "./kernels/reduce.ts";
 import { identity, reduceStages, withoutTerms } from "./reduce_stages.ts";
@@ -114,7 +114,7 @@ function matmulStages(
   }
   const { buffersPerKernel } = limits;
   const isSum = m === 1 || n === 1 || k > 4 * mostIterations ||
-    bindingsOfPoint(kernel, limits) > buffersPerKernel;
+    bindingsOfAnyPoint(kernel, limits) > buffersPerKernel;
   if (isSum) {
     const sum = coalesce(asReduction(kernel)) as ReduceKernel;
     return reduceStages(step, sum, schedule.reduce, limits);
@@ -127,7 +127,7 @@ function matmulStages(
     Math.floor(k / schedule.matmul.piece),
   );
   while (pieces > 1 && k % (4 * pieces) !== 0) pieces--;
-  const results = bindingsOfPoint({ kind: "map", shape, outputs }, limits);
+  const results = bindingsOfAnyPoint({ kind: "map", shape, outputs }, limits);
   if (pieces < 2 || results >= buffersPerKernel) {
     return [{ ...step, kernel }];
   }

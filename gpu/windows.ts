@@ -47,7 +47,7 @@ export function withinBindings(
   const windows = windowsOf(
     reachOf(kernel).map((reach) => {
       const end = Math.min(reach.end, ends.get(reach.buffer) ?? Infinity);
-      return { ...reach, end };
+      return { ...reach, first: Math.min(reach.first, end - 1), end };
     }),
     limits.bytesPerBinding,
     limits.bindingStep,

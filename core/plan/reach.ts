@@ -182,6 +182,23 @@ export function bindingsOfPoint(
   );
 }
 
+/**
+ * Most bindings that a kernel takes for any point, for bindings begin where they may and not where rows do. What `ends`
+ * within a binding takes one.
+ */
+export function bindingsOfAnyPoint(
+  kernel: SimpleKernel,
+  limits: Bindings,
+  ends: ReadonlyMap<number, number> = endsOf(reachOf(kernel)),
+): number {
+  const point = reachOf({ ...kernel, shape: kernel.shape.map(() => 1) });
+  const anywhere = point.map((reach) => {
+    const isShort = (ends.get(reach.buffer) ?? 0) <= limits.bytesPerBinding;
+    return isShort ? reach : { ...reach, end: reach.end + STEP };
+  });
+  return countOf(anywhere, limits);
+}
+
 /** Fewest bindings that a kernel can be run with: a reduction or a product goes through its terms in pieces as well. */
 export function fewestBindings(kernel: SimpleKernel, limits: Bindings): number {
   if (kernel.kind === "matmul") {

@@ -19,21 +19,54 @@ import { samples } from "../support/samples.ts";
 import { gradients } from "../support/workloads.ts";
 import { ignore, type Longest, openBackend, scheduleNames } from "./adapter.ts";
 import { groups, passes } from "./pass_samples.ts";
-import { checkKernel, tolerance } from "./run.ts";
+import {
+  acc,
+  call,
+  checkKernel,
+  load,
+  reduction,
+  tolerance,
+  wave,
+} from "./run.ts";
 import {
   gathers,
   maps,
+  output,
   products,
   reductions,
   type Sample,
   scatters,
 } from "./samples.ts";
 
+/** Sums of products of several tensors, of which a row is longer than all bindings. */
+const sums: fc.Arbitrary<Sample> = fc.record({
+  rows: fc.integer({ min: 1, max: 3 }),
+  over: fc.tuple(
+    fc.integer({ min: 1, max: 45 }),
+    fc.integer({ min: 1, max: 45 }),
+  ),
+  flipped: fc.array(fc.boolean(), { minLength: 5, maxLength: 5 }),
+}).map(({ rows, over: [m, n], flipped }): Sample => {
+  const factors = flipped.map((flip, buffer) =>
+    load(buffer, [m * n, ...flip ? [1, m] : [n, 1]])
+  );
+  const body = factors.reduce((a, b) => call("mul", [a, b]));
+  const outputs = [output(5, [rows], acc)];
+  return [
+    reduction([rows], [m, n], "sum", body, outputs),
+    [
+      ...flipped.map((_, i) => wave(rows * m * n, i + 1)),
+      new Float32Array(rows),
+    ],
+  ];
+});
+
 /** Kinds of kernels, and bindings short enough for them to need several. */
 const kinds: Record<string, [fc.Arbitrary<Sample>, bytes: number]> = {
   maps: [maps, 256],
   gathers: [gathers, 256],
   reductions: [reductions, 2 ** 14],
+  sums: [sums, 1024],
   passes: [passes, 1024],
   products: [products, 4096],
   scatters: [scatters, 256],
@@ -47,8 +80,8 @@ for (const schedule of scheduleNames) {
         `${name} with bindings of ${bytes} bytes agree with plain loops, ${schedule} schedule`,
       ignore,
       fn: async () => {
-        // Buffers are as long as the bindings, or longer.
-        const longest = schedule === "software"
+        // Buffers are as long as bindings, or longer. Of five tensors at once any piece may lie across two buffers.
+        const longest = schedule === "software" || name === "sums"
           ? { binding: bytes }
           : { binding: bytes, buffer: bytes };
         const backend = await openBackend(schedule, 2 ** 30, longest);
