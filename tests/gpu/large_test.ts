@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { grad, init, jit, type Tensor, tensor } from "cotan";
 import type { Kernel, ReduceKernel, View } from "../../core/plan/kernel.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { softmax } from "./pass_samples.ts";
@@ -267,5 +268,63 @@ Deno.test({
     }, [x, new Float32Array(length)]);
     assertEquals(found, x.map((v) => 2 * v));
     backend.dispose();
+  },
+});
+
+Deno.test({
+  name: "an embedding longer than a binding is read, multiplied and added to",
+  ignore,
+  fn: async () => {
+    using _ = await init({ backend: "webgpu" });
+    const [V, C] = [50257, 768];
+    const element = (row: number, column: number): number =>
+      (row * 31 + column * 7) % 1009 / 512 - 1;
+    const data = new Float32Array(V * C);
+    for (let row = 0, i = 0; row < V; row++) {
+      for (let column = 0; column < C; column++) {
+        data[i++] = element(row, column);
+      }
+    }
+    using table = tensor(data, { shape: [V, C] });
+
+    // A binding of 128 MiB ends in row 43690.
+    const rows = [0, 1, 25000, 43689, 43690, 43691, 50256, 43690];
+    using index = tensor(Int32Array.from(rows));
+    using taken = table.take(index);
+    const found = await taken.data();
+    rows.forEach((row, i) =>
+      assertEquals(
+        found.subarray(i * C, (i + 1) * C),
+        data.subarray(row * C, (row + 1) * C),
+      )
+    );
+
+    const x = wave(C);
+    using query = tensor(x, { shape: [1, C] });
+    using multiply = jit((x: Tensor, w: Tensor) => x.matmul(w.transpose()));
+    using product = multiply(query, table);
+    const logits = await product.data();
+    for (const row of [0, 1, 25000, 43689, 43690, 43691, 50255, 50256]) {
+      const exact = x.reduce((sum, v, c) => sum + v * element(row, c), 0);
+      assertAlmostEquals(logits[row]!, exact, 1e-3);
+    }
+
+    using loss = jit(
+      grad((table: Tensor, index: Tensor, scales: Tensor) =>
+        table.take(index).mul(scales).sum()
+      ),
+    );
+    using scales = tensor(wave(rows.length), { shape: [rows.length, 1] });
+    using gradient = loss(table, index, scales);
+    const added = new Map<number, number>();
+    wave(rows.length).forEach((scale, i) =>
+      added.set(rows[i]!, Math.fround((added.get(rows[i]!) ?? 0) + scale))
+    );
+    const slopes = await gradient.data();
+    for (let row = 0; row < V; row++) {
+      const exact = added.get(row) ?? 0;
+      const part = slopes.subarray(row * C, (row + 1) * C);
+      assert(part.every((v) => v === exact), `row ${row}`);
+    }
   },
 });
