@@ -13,6 +13,7 @@ import { conv1D } from "../conv1d.ts";
 import { type Embedding, embedding } from "../embedding.ts";
 import { layerNorm, type Norm } from "../norm.ts";
 import { positions } from "../positions.ts";
+import { widened } from "../quantized.ts";
 import { activationOf } from "./activations.ts";
 import type { LayerCache } from "./cache.ts";
 import {
@@ -150,7 +151,7 @@ function gpt2Decoder(config: GPT2Config): Decoder<GPT2BaseParams> {
 function places(p: Embedding, position: TensorLike, time: number): Tensor {
   // A slice costs nothing, and its gradient is no scatter.
   return typeof position === "number" && position >= 0 && !p.lora
-    ? p.weight.slice([[position, position + time]])
+    ? widened(p.weight.slice([[position, position + time]]))
     : embedding(p, positions(position, time));
 }
 
