@@ -1,6 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { grad, init, jit, type Tensor, tensor } from "cotan";
+import { grad, init, jit, ones, type Tensor, tensor } from "cotan";
+import { gpt2, type GPT2Params } from "cotan/nn";
+import type { Data } from "../../core/dtype.ts";
+import { widen } from "../../core/half.ts";
 import type { Kernel, ReduceKernel, View } from "../../core/plan/kernel.ts";
+import { sizeOf } from "../../core/shape.ts";
+import { unflatten } from "../../nn/models/parameters.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { softmax } from "./pass_samples.ts";
 import {
@@ -328,3 +333,64 @@ Deno.test({
     }
   },
 });
+
+for (const dtype of ["f32", "bf16"] as const) {
+  Deno.test({
+    name: `GPT-2 small with matrices of ${dtype} gives what wasm gives`,
+    ignore,
+    fn: async () => {
+      const model = gpt2({
+        vocab_size: 50257,
+        n_embd: 768,
+        n_layer: 12,
+        n_head: 12,
+      });
+      const bits = noise(50257 * 768);
+      const wide = widen(bits, "bf16");
+      const run = async (backend: "webgpu" | "wasm"): Promise<Data> => {
+        using _ = await init({ backend });
+        const params = unflatten(
+          Object.entries(model.shapes).map(([path, shape]) => {
+            if (/ln_.*weight/.test(path)) return [path, ones(shape)];
+            const size = sizeOf(shape);
+            const isHalf = dtype === "bf16" && shape.length === 2;
+            return [
+              path,
+              isHalf
+                ? tensor(bits.subarray(0, size), { shape, dtype })
+                : tensor(wide.subarray(0, size), { shape }),
+            ];
+          }),
+        ) as GPT2Params;
+        using forward = jit(model.apply);
+        using ids = tensor([[0, 43689, 43690, 43691, 7, 25000, 50256, 464]], {
+          dtype: "i32",
+        });
+        using logits = forward(params, ids);
+        return await logits.data();
+      };
+      const found = await run("webgpu");
+      const expected = await run("wasm");
+      assertEquals(found.length, 8 * 50257);
+      let largest = 0, error = 0;
+      found.forEach((x, i) => {
+        assert(Number.isFinite(x), `logit ${i} is ${x}`);
+        largest = Math.max(largest, Math.abs(expected[i]!));
+        error = Math.max(error, Math.abs(x - expected[i]!));
+      });
+      assert(largest > 1e-2, `logits are at most ${largest}`);
+      assert(error < 1e-4 * largest, `off by ${error} of ${largest}`);
+    },
+  });
+}
+
+/** Bits of bf16 between 2^-7 and 2^-6 of either sign, from a linear congruential generator. */
+function noise(size: number): Uint16Array {
+  const bits = new Uint16Array(size);
+  let state = 1;
+  for (let i = 0; i < size; i++) {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    bits[i] = 0x3c00 | state >>> 25 | state >>> 8 & 0x8000;
+  }
+  return bits;
+}
