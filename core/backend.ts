@@ -42,6 +42,8 @@ export interface Limits {
   readonly buffersPerLaunch: number;
   /** Most bytes of one buffer or arena page. */
   readonly bytesPerBuffer: number;
+  /** Most bytes of a buffer that count as one of a kernel's buffers: a multiple of 256. */
+  readonly bytesPerBinding: number;
   /** Slots and storages start at multiples of this many bytes. */
   readonly alignment: number;
 }

@@ -8,6 +8,7 @@
  */
 
 import { alignment, type Buffers, roundUp } from "./buffers.ts";
+import type { Region } from "./region.ts";
 
 const arena = "the arena of a program";
 
@@ -15,7 +16,7 @@ const arena = "the arena of a program";
 export class Arena {
   readonly #buffers: Buffers;
   readonly #needs = new Set<readonly number[]>();
-  #pages: GPUBuffer[] = [];
+  #pages: Region[] = [];
   #version = 0;
 
   /** Takes its pages from `buffers`. */
@@ -49,8 +50,8 @@ export class Arena {
     });
   }
 
-  /** The buffer of a page. */
-  page(page: number): GPUBuffer {
+  /** The memory of a page. */
+  page(page: number): Region {
     return this.#pages[page]!;
   }
 

@@ -15,6 +15,7 @@ import {
   type Limits,
   type Storage,
 } from "../core/backend.ts";
+import { ADDRESSABLE } from "../core/budget.ts";
 import { type Data, type DType, toData } from "../core/dtype.ts";
 import { DeviceError } from "../core/errors.ts";
 import { isHalf } from "../core/half.ts";
@@ -22,12 +23,19 @@ import type { Plan } from "../core/plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../core/shape.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
-import { alignment, Buffers, GpuStorage, roundUp } from "./buffers.ts";
+import {
+  alignment,
+  type BufferLimits,
+  Buffers,
+  GpuStorage,
+  roundUp,
+} from "./buffers.ts";
 import type { Device } from "./device.ts";
 import { GpuProgram, type Machine } from "./executor.ts";
 import { Pipelines } from "./pipelines.ts";
 import { Readback } from "./readback.ts";
 import type { Schedule } from "./schedule.ts";
+import type { GpuLimits } from "./windows.ts";
 
 /** Bytes that are written to the device between two submissions. */
 const mostWritten = 2 ** 20;
@@ -42,21 +50,26 @@ export class WebGpuBackend implements Backend {
   readonly #readback: Readback;
   #writtenBytes = 0;
 
-  /** Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it. */
-  constructor(device: Device, schedule: Schedule, budget: number) {
+  /**
+   * Runs on a device with a schedule that suits it, and takes at most `budget` bytes of it; bindings and buffers are as
+   * long as the device allows unless told otherwise.
+   */
+  constructor(
+    device: Device,
+    schedule: Schedule,
+    budget: number,
+    longest: Longest = device.gpu.limits,
+  ) {
     const { gpu, description } = device;
+    const limits = limitsOf(longest);
     const batch = new Batch(gpu);
-    const buffers = new Buffers(gpu, batch, budget);
+    const buffers = new Buffers(gpu, batch, budget, limits);
     this.adapter = description;
-    this.limits = {
-      buffersPerKernel: 8,
-      buffersPerLaunch: 8,
-      bytesPerBuffer: gpu.limits.maxStorageBufferBindingSize,
-      alignment,
-    };
+    this.limits = limits;
     this.#machine = {
       device,
       schedule,
+      limits,
       batch,
       buffers,
       arena: new Arena(buffers),
@@ -91,7 +104,19 @@ export class WebGpuBackend implements Backend {
     if (block.freedAt === batch.number) batch.flush();
     const words = toWords(data, dtype);
     const start = offset * bytesPerElement(dtype);
-    device.gpu.queue.writeBuffer(block.buffer, start, words);
+    const end = start + words.byteLength;
+    for (const { buffer, from, size } of block.region.parts(end)) {
+      const first = Math.max(start, from), last = from + size;
+      if (first >= last) continue;
+      const { queue } = device.gpu;
+      queue.writeBuffer(
+        buffer,
+        first - from,
+        words,
+        first - start,
+        last - first,
+      );
+    }
     // The queue holds copies of what it writes until the next submission.
     this.#writtenBytes += words.byteLength;
     if (this.#writtenBytes < mostWritten) return;
@@ -134,6 +159,31 @@ export class WebGpuBackend implements Backend {
     buffers.dispose();
     device.dispose();
   }
+}
+
+/** Bytes of the longest buffer and the longest binding. */
+type Longest = Pick<
+  GPUSupportedLimits,
+  "maxBufferSize" | "maxStorageBufferBindingSize"
+>;
+
+/** What follows from them: where bindings are as long as buffers, tensors may have several buffers. */
+function limitsOf(
+  { maxBufferSize, maxStorageBufferBindingSize }: Longest,
+): GpuLimits & BufferLimits {
+  const whole = Math.floor(
+    Math.min(maxBufferSize, maxStorageBufferBindingSize) / alignment,
+  ) * alignment;
+  const isSplit = maxBufferSize <= maxStorageBufferBindingSize;
+  return {
+    buffersPerKernel: 8,
+    buffersPerLaunch: 8,
+    bytesPerBuffer: isSplit ? ADDRESSABLE : maxBufferSize,
+    bytesPerBinding: whole,
+    bytesPerPart: isSplit ? whole : maxBufferSize,
+    bindingStep: isSplit ? whole : alignment,
+    alignment,
+  };
 }
 
 /** A storage of this kind of backend. */

@@ -7,6 +7,8 @@
  * @module
  */
 
+import type { Region } from "./region.ts";
+
 // Enough to make submissions cheap, little enough that the device starts soon and that no watchdog of a slow one barks.
 const mostDispatches = 256;
 const mostWork = 2 ** 32;
@@ -51,10 +53,14 @@ export class Batch {
     if (this.#length >= mostDispatches || this.#work >= mostWork) this.flush();
   }
 
-  /** Appends a copy from the start of one buffer to the start of another. */
-  copy(from: GPUBuffer, to: GPUBuffer, bytes: number): void {
+  /** Appends a copy from the start of one region to the start of another. */
+  copy(from: Region, to: Region, bytes: number): void {
     this.#endPass();
-    this.#open().copyBufferToBuffer(from, 0, to, 0, bytes);
+    const encoder = this.#open();
+    const targets = to.parts(bytes);
+    from.parts(bytes).forEach(({ buffer, size }, i) =>
+      encoder.copyBufferToBuffer(buffer, 0, targets[i]!.buffer, 0, size)
+    );
   }
 
   /** Submits what has been recorded. */

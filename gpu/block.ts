@@ -118,11 +118,11 @@ export class Block {
     size: number,
     source: Expr,
   ): void {
-    const name = this.shader.buffer(buffer);
+    this.shader.bind(buffer);
     const added = this.value(source);
     this.#gathered(view, index, stride, size).forEach((address, i) => {
       const value = this.#width === 1 ? added : `${added}[${i}]`;
-      this.#lines.push(`${name}[${address}] += ${value};`);
+      this.#lines.push(this.shader.add(buffer, address, value));
     });
   }
 

@@ -10,6 +10,7 @@ import type { Storage } from "../core/backend.ts";
 import { checkBuffer, outOfMemory, type Wanted } from "../core/budget.ts";
 import { invariant } from "../core/errors.ts";
 import type { Batch } from "./batch.ts";
+import { Region } from "./region.ts";
 
 /** Elements on the device. */
 export class GpuStorage implements Storage {
@@ -24,10 +25,18 @@ export class GpuStorage implements Storage {
 export interface Block {
   /** Tells buffers apart in keys. */
   readonly id: number;
-  /** The buffer. */
-  readonly buffer: GPUBuffer;
+  /** The memory. */
+  readonly region: Region;
   /** The batch that was being recorded when the buffer was last freed. */
   freedAt: number;
+}
+
+/** How long memory may be. */
+export interface BufferLimits {
+  /** Most bytes of a tensor or a page. */
+  readonly bytesPerBuffer: number;
+  /** Most bytes of each of the buffers that it consists of. */
+  readonly bytesPerPart: number;
 }
 
 // Storages in use and in the pool may take this many times the most that were in use at once, and some more.
@@ -44,8 +53,9 @@ export class Buffers {
   readonly #budget: number;
   /** Free blocks by size; a size that was freed last stands last. */
   readonly #pool = new Map<number, Block[]>();
-  /** All buffers there are. */
-  readonly #all = new Set<GPUBuffer>();
+  /** All regions there are. */
+  readonly #all = new Set<Region>();
+  readonly #limits: BufferLimits;
   #pooledBytes = 0;
   #liveBytes = 0;
   #peakBytes = 0;
@@ -53,7 +63,13 @@ export class Buffers {
   #nextId = 0;
 
   /** Takes at most `budget` bytes of the device. */
-  constructor(device: GPUDevice, batch: Batch, budget: number) {
+  constructor(
+    device: GPUDevice,
+    batch: Batch,
+    budget: number,
+    limits: BufferLimits,
+  ) {
+    this.#limits = limits;
     this.#device = device;
     this.#batch = batch;
     this.#budget = budget;
@@ -64,7 +80,7 @@ export class Buffers {
     return this.#liveBytes;
   }
 
-  /** Bytes of all buffers. */
+  /** Bytes of all regions. */
   get reservedBytes(): number {
     return this.#reservedBytes;
   }
@@ -83,7 +99,7 @@ export class Buffers {
     invariant(!storage.freed, "a storage is freed twice");
     storage.freed = true;
     const { block } = storage;
-    const { size } = block.buffer;
+    const { size } = block.region;
     block.freedAt = this.#batch.number;
     const blocks = this.#pool.get(size) ?? [];
     blocks.push(block);
@@ -102,31 +118,32 @@ export class Buffers {
     this.#trim(0);
   }
 
-  /** A buffer outside the pool. */
+  /** A region outside the pool. */
   create(
     size: number,
     usage: GPUBufferUsageFlags,
     wanted: Wanted,
-  ): GPUBuffer {
-    checkBuffer(wanted, size, this.#device.limits.maxBufferSize);
+  ): Region {
+    const { bytesPerBuffer, bytesPerPart } = this.#limits;
+    checkBuffer(wanted, size, bytesPerBuffer);
     this.ensure(size, wanted);
-    const buffer = this.#device.createBuffer({ size, usage });
-    this.#all.add(buffer);
+    const region = new Region(this.#device, size, usage, bytesPerPart);
+    this.#all.add(region);
     this.#reservedBytes += size;
-    return buffer;
+    return region;
   }
 
-  /** Destroys a buffer from `create`. */
-  destroy(buffer: GPUBuffer): void {
+  /** Destroys a region from `create`. */
+  destroy(region: Region): void {
     // A submission that names a destroyed buffer would be rejected.
     this.#batch.flush();
-    if (this.#all.delete(buffer)) this.#reservedBytes -= buffer.size;
-    buffer.destroy();
+    if (this.#all.delete(region)) this.#reservedBytes -= region.size;
+    region.destroy();
   }
 
   /** Destroys all buffers. */
   dispose(): void {
-    this.#all.forEach((buffer) => this.destroy(buffer));
+    this.#all.forEach((region) => this.destroy(region));
     this.#pool.clear();
   }
 
@@ -142,15 +159,15 @@ export class Buffers {
     this.#trim(slack * this.#peakBytes + mostKept - this.#liveBytes - size);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC |
       GPUBufferUsage.COPY_DST;
-    const buffer = this.create(size, usage, wanted);
-    return { id: this.#nextId++, buffer, freedAt: -1 };
+    const region = this.create(size, usage, wanted);
+    return { id: this.#nextId++, region, freedAt: -1 };
   }
 
   /** Destroys free blocks, the sizes first that were not freed for longest, until at most `bytes` are pooled. */
   #trim(bytes: number): void {
     for (const [size, blocks] of this.#pool) {
       while (this.#pooledBytes > bytes && blocks.length > 0) {
-        this.destroy(blocks.shift()!.buffer);
+        this.destroy(blocks.shift()!.region);
         this.#pooledBytes -= size;
       }
       if (blocks.length === 0) this.#pool.delete(size);

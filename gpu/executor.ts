@@ -7,8 +7,7 @@
  */
 
 import { bytesPerElement, type Executable } from "../core/backend.ts";
-import { checkBuffer, formatBytes } from "../core/budget.ts";
-import { DeviceError } from "../core/errors.ts";
+import { checkBuffer } from "../core/budget.ts";
 import type { Place, Plan } from "../core/plan/kernel.ts";
 import { walkSteps } from "../core/plan/loops.ts";
 import type { Type } from "../core/shape.ts";
@@ -20,6 +19,7 @@ import { type Dispatch, lower } from "./lower.ts";
 import type { Pipeline, Pipelines } from "./pipelines.ts";
 import type { Schedule } from "./schedule.ts";
 import { isScratch } from "./scratch.ts";
+import type { GpuLimits } from "./windows.ts";
 
 /** What programs run on. */
 export interface Machine {
@@ -27,6 +27,8 @@ export interface Machine {
   readonly device: Device;
   /** How kernels are laid out on it. */
   readonly schedule: Schedule;
+  /** What kernels may reach. */
+  readonly limits: GpuLimits;
   /** Where work is recorded. */
   readonly batch: Batch;
   /** Where storages come from. */
@@ -48,15 +50,15 @@ export class GpuProgram implements Executable {
 
   /** Makes the pipelines of a plan; `types` are those of its results. */
   constructor(machine: Machine, plan: Plan, types: readonly Type[]) {
-    const { device, pipelines, schedule } = machine;
+    const { limits, pipelines, schedule } = machine;
     // Before there are shaders: one that counts beyond u32 is rejected later, with the device.
     plan.outputs.forEach((source, i) => {
       if (source.kind === "input") return;
       const bytes = source.size * bytesPerElement(source.dtype);
       const wanted = types[i] ?? "a result";
-      checkBuffer(wanted, bytes, device.gpu.limits.maxBufferSize);
+      checkBuffer(wanted, bytes, limits.bytesPerBuffer);
     });
-    const dispatches = plan.steps.map((step) => lower(step, schedule));
+    const dispatches = plan.steps.map((step) => lower(step, schedule, limits));
     this.#machine = machine;
     this.#plan = plan;
     // Not nodes, which would keep their graph.
@@ -77,7 +79,9 @@ export class GpuProgram implements Executable {
     device.check();
     arena.reserve(this.#pages);
     const outputs = this.#outputs(inputs);
-    const groups = this.#bind(inputs, outputs);
+    const groups = this.#steps.map((parts) =>
+      parts.map((part) => part.bind(this.#machine, inputs, outputs))
+    );
     const run = (step: number): void =>
       this.#steps[step]!.forEach(({ pipeline, dispatch }, i) => {
         const { workgroups, work } = dispatch;
@@ -104,24 +108,6 @@ export class GpuProgram implements Executable {
     } catch (error) {
       // The budget does not reach: what was donated is not touched yet.
       taken.forEach((storage) => buffers.give(storage));
-      throw error;
-    }
-  }
-
-  /** The bind groups of each step; what is too large to bind is found before any step runs. */
-  #bind(
-    inputs: readonly GpuStorage[],
-    outputs: readonly GpuStorage[],
-  ): GPUBindGroup[][] {
-    const { buffers } = this.#machine;
-    try {
-      return this.#steps.map((parts) =>
-        parts.map((part) => part.bind(this.#machine, inputs, outputs))
-      );
-    } catch (error) {
-      for (const storage of outputs) {
-        if (!inputs.includes(storage)) buffers.give(storage);
-      }
       throw error;
     }
   }
@@ -171,12 +157,11 @@ class BoundDispatch {
   }
 
   #create(
-    { device, arena }: Machine,
+    { device, arena, limits }: Machine,
     inputs: readonly GpuStorage[],
     outputs: readonly GpuStorage[],
   ): GPUBindGroup {
-    const most = device.gpu.limits.maxStorageBufferBindingSize;
-    const resource = (place: Place): GPUBufferBinding => {
+    const resource = (place: Place, start: number): GPUBufferBinding => {
       const storage = place.kind === "input"
         ? inputs[place.index]!
         : place.kind === "output"
@@ -184,22 +169,16 @@ class BoundDispatch {
         : null;
       const bytes = place.kind === "arena" ? place.bytes : storage!.bytes;
       // Whole vectors, and no binding may be empty.
-      const size = roundUp(bytes, 16);
-      if (size > most) {
-        throw new DeviceError(
-          `Cannot bind ${formatBytes(bytes)} on ${device.description}: ` +
-            `a kernel reaches at most ${formatBytes(most)} of a tensor`,
-        );
-      }
+      const size = Math.min(roundUp(bytes - start, 16), limits.bytesPerBinding);
       return place.kind === "arena"
-        ? { buffer: arena.page(place.page + 1), offset: place.offset, size }
-        : { buffer: storage!.block.buffer, offset: 0, size };
+        ? arena.page(place.page + 1).binding(place.offset + start, size)
+        : storage!.block.region.binding(start, size);
     };
     return device.gpu.createBindGroup({
       layout: this.pipeline.layout,
       entries: this.dispatch.places.map((place, binding) => ({
         binding,
-        resource: resource(place),
+        resource: resource(place, this.dispatch.starts[binding]!),
       })),
     });
   }

@@ -8,6 +8,7 @@
 
 import type { DType } from "../core/dtype.ts";
 import type { Kernel, Place, SimpleKernel, Step } from "../core/plan/kernel.ts";
+import { endsOf, reachOf } from "../core/plan/reach.ts";
 import { sizeOf } from "../core/shape.ts";
 import { buffersOf, storesOf } from "./expr.ts";
 import { mapSection, mapVectors } from "./kernels/map.ts";
@@ -17,6 +18,7 @@ import { scatterSection } from "./kernels/scatter.ts";
 import type { Schedule } from "./schedule.ts";
 import { dispatchSize, type Program, type Section, Shader } from "./shader.ts";
 import { stages } from "./stages.ts";
+import { type GpuLimits, type Windows, withinBindings } from "./windows.ts";
 
 /** One dispatch of a program. */
 export interface Dispatch {
@@ -24,6 +26,8 @@ export interface Dispatch {
   readonly code: string;
   /** Place of the buffer at each binding. */
   readonly places: readonly Place[];
+  /** The byte of the place at which each binding begins. */
+  readonly starts: readonly number[];
   /** Whether the shader declares the buffer at each binding as writable. */
   readonly writable: readonly boolean[];
   /** Workgroups on the two axes. */
@@ -33,18 +37,26 @@ export interface Dispatch {
 }
 
 /** The dispatches that do the work of a step. */
-export function lower(step: Step, schedule: Schedule): Dispatch[] {
-  return stages(step, schedule).map(({ kernel, buffers, dtypes }) => {
+export function lower(
+  step: Step,
+  schedule: Schedule,
+  limits: GpuLimits,
+): Dispatch[] {
+  const ends = endsOf(reachOf(step.kernel));
+  const pieces = stages(step, schedule, limits)
+    .flatMap((stage) => withinBindings(stage, limits, ends));
+  return pieces.map(({ kernel, buffers, dtypes, windows }) => {
     const parts = partsOf(kernel);
     // Only inputs may be the same storage twice, and only what is read may be bound twice. All else is writable even
     // where it is read, since places of one arena page must be bound in the same way.
     const writable = buffers.map(({ kind }) => kind !== "input");
     parts.flatMap(storesOf).forEach((buffer) => writable[buffer] = true);
-    const program = emit(parts, dtypes, writable, schedule);
+    const program = emit(parts, dtypes, writable, windows, schedule);
     return {
       code: program.code,
-      places: program.buffers.map((buffer) => buffers[buffer]!),
-      writable: program.buffers.map((buffer) => writable[buffer]!),
+      places: program.bindings.map(({ buffer }) => buffers[buffer]!),
+      starts: program.bindings.map(({ start }) => start),
+      writable: program.bindings.map(({ buffer }) => writable[buffer]!),
       workgroups: dispatchSize(program.workgroups),
       work: parts.reduce((sum, part) => sum + workOf(part), 0),
     };
@@ -60,6 +72,7 @@ function emit(
   parts: readonly SimpleKernel[],
   dtypes: readonly DType[],
   writable: readonly boolean[],
+  windows: Windows,
   schedule: Schedule,
 ): Program {
   const vectors = new Set(dtypes.keys());
@@ -67,7 +80,7 @@ function emit(
     const own = vectorsOf(part, schedule);
     buffersOf(part).forEach((b) => own.has(b) || vectors.delete(b));
   }
-  const shader = new Shader(dtypes, writable, vectors);
+  const shader = new Shader(dtypes, writable, vectors, windows);
   return shader.finish(parts.map((part) => section(part, shader, schedule)));
 }
 

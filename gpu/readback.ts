@@ -11,13 +11,14 @@ import { DeviceError } from "../core/errors.ts";
 import type { Batch } from "./batch.ts";
 import { type Buffers, type GpuStorage, roundUp } from "./buffers.ts";
 import type { Device } from "./device.ts";
+import type { Region } from "./region.ts";
 
 // Larger ones are destroyed after use.
 const mostKept = 2 ** 20;
 
 /** Reads storages back. */
 export class Readback {
-  readonly #free: GPUBuffer[] = [];
+  readonly #free: Region[] = [];
 
   /** Takes its buffers from `buffers`. */
   constructor(
@@ -29,23 +30,31 @@ export class Readback {
   /** The first bytes of a storage as they are after all work so far. */
   async read(storage: GpuStorage, bytes: number): Promise<ArrayBuffer> {
     const staging = this.#take(bytes);
-    this.batch.copy(storage.block.buffer, staging, bytes);
+    this.batch.copy(storage.block.region, staging, bytes);
     this.batch.flush();
+    const parts = staging.parts(bytes);
     try {
-      await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+      await Promise.all(
+        parts.map(({ buffer, size }) =>
+          buffer.mapAsync(GPUMapMode.READ, 0, size)
+        ),
+      );
     } catch (cause) {
       this.device.check();
       throw new DeviceError("Cannot read from the WebGPU device", { cause });
     }
     // The device may be gone by now, and the buffer with it.
     this.device.check();
-    const copy = staging.getMappedRange(0, bytes).slice(0);
-    staging.unmap();
+    const copy = new Uint8Array(bytes);
+    for (const { buffer, from, size } of parts) {
+      copy.set(new Uint8Array(buffer.getMappedRange(0, size)), from);
+      buffer.unmap();
+    }
     this.#give(staging);
-    return copy;
+    return copy.buffer;
   }
 
-  #take(bytes: number): GPUBuffer {
+  #take(bytes: number): Region {
     const at = this.#free.findIndex(({ size }) => size >= bytes);
     if (at >= 0) return this.#free.splice(at, 1)[0]!;
     const size = bytes > mostKept ? bytes : roundUp(bytes, 4096);
@@ -53,11 +62,11 @@ export class Readback {
     return this.buffers.create(size, usage, "a copy to read");
   }
 
-  #give(buffer: GPUBuffer): void {
-    if (buffer.size > mostKept || this.#free.length >= 8) {
-      this.buffers.destroy(buffer);
+  #give(region: Region): void {
+    if (region.size > mostKept || this.#free.length >= 8) {
+      this.buffers.destroy(region);
     } else {
-      this.#free.push(buffer);
+      this.#free.push(region);
     }
   }
 }

@@ -7,8 +7,15 @@
  * @module
  */
 
+import type { Limits } from "../core/backend.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
 import { leafMapper, viewMapper } from "../core/plan/expression.ts";
+import {
+  bindingsOfAnyPoint,
+  endsOf,
+  fewestBindings,
+  reachOf,
+} from "../core/plan/reach.ts";
 import type {
   Expr,
   MatmulKernel,
@@ -20,29 +27,29 @@ import type {
   View,
 } from "../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../core/shape.ts";
-import { type Access, accessesOf, buffersOf, loadsOf, widest } from "./expr.ts";
+import { loadsOf, widest } from "./expr.ts";
 import type { Schedule } from "./schedule.ts";
 import { dtypeOf, fromScratch, toScratch, withScratch } from "./scratch.ts";
 
 /** Terms that keep several kernels busy. */
 const longRow = 2 ** 16;
 
-/** Bindings that every device has. */
-export const mostBuffers = 8;
-
 /** The steps that do the work of a reduction. */
 export function reduceStages(
   step: Step,
   kernel: ReduceKernel,
   schedule: Schedule["reduce"],
+  limits: Limits,
 ): Step[] {
   const { shape, over, passes, outputs } = kernel;
+  const fits = (kernel: SimpleKernel): boolean =>
+    bindingsOfAnyPoint(kernel, limits) <= limits.buffersPerKernel;
   if (sizeOf(over) === 0) {
     const reductions = passes.flatMap((pass) => pass.reductions);
     return [withoutTerms(step, kernel, reductions.map(identity))];
   }
   if (passes.length > 1 || passes[0]!.outputs.length > 0) {
-    return passStages(step, kernel, schedule);
+    return passStages(step, kernel, schedule, limits);
   }
   const { reductions } = passes[0]!;
   if (reductions.length === 0) return [withoutTerms(step, kernel, [])];
@@ -57,17 +64,39 @@ export function reduceStages(
   const enough = inRows ? schedule.enough : schedule.enoughColumns;
   const extent = Math.max(1, ...over);
   const axis = rank + over.indexOf(extent);
-  const pieces = Math.min(
+  const wanted = Math.min(
     Math.ceil(enough / (sizeOf(shape) * lanes)),
     Math.floor(sizeOf(over) / (schedule.piece * lanes)),
     extent,
   );
-  const room = mostBuffers - reductions.length;
-  const fits = countOf(loads) <= room && countOf(accessesOf(outputs)) <= room;
-  if (pieces < 2 || !fits) return [{ ...step, kernel }];
-
+  const mustCut = !fits(kernel);
   // Whole groups of four, so that aligned rows stay aligned.
-  const piece = Math.ceil(extent / pieces / 4) * 4;
+  const pieceOf = (pieces: number): number => {
+    const length = Math.ceil(extent / pieces);
+    return mustCut && length < 4 ? length : Math.ceil(length / 4) * 4;
+  };
+  const ends = endsOf(reachOf(kernel));
+  const room = limits.buffersPerKernel - reductions.length;
+  const hasRoom = (kernel: SimpleKernel): boolean =>
+    bindingsOfAnyPoint(kernel, limits, ends) <= room;
+  const piecesFit = (pieces: number): boolean =>
+    hasRoom({
+      ...kernel,
+      over: over.with(axis - rank, pieceOf(pieces)),
+      outputs: [],
+    });
+  let pieces = wanted;
+  if (mustCut) {
+    pieces = Math.min(Math.max(pieces, 2), extent);
+    while (pieces < extent && !piecesFit(pieces)) {
+      pieces = Math.min(2 * pieces, extent);
+    }
+  }
+  const canCut = pieces > 1 && (mustCut || piecesFit(pieces)) &&
+    hasRoom({ kind: "map", shape, outputs });
+  if (!canCut) return [{ ...step, kernel }];
+
+  const piece = pieceOf(pieces);
   const count = Math.ceil(extent / piece);
   const cut = ({ offset, strides }: View): View => ({
     offset,
@@ -88,13 +117,20 @@ export function reduceStages(
     };
   });
   return [
-    toScratch(step, [count, ...shape], reductions.map(dtypeOf), {
+    toScratch(step, [count, ...shape], reductions.map(dtypeOf), limits, {
       kind: "reduce",
       over: over.with(axis - rank, piece),
       passes: [{ reductions: partial, outputs: [] }],
     }),
-    fromScratch(step, kernel, count, reductions),
-  ];
+    fromScratch(step, kernel, count, reductions, limits),
+  ].flatMap((stage) => {
+    const { kernel } = stage;
+    const isShorter = kernel.kind === "reduce" &&
+      sizeOf(kernel.over) < sizeOf(over);
+    return isShorter && !fits(kernel)
+      ? reduceStages(stage, kernel, schedule, limits)
+      : [stage];
+  });
 }
 
 /**
@@ -105,11 +141,14 @@ function passStages(
   step: Step,
   kernel: ReduceKernel,
   schedule: Schedule["reduce"],
+  limits: Limits,
 ): Step[] {
   const { shape, over, passes, outputs } = kernel;
+  const { buffersPerKernel } = limits;
   const isLong = sizeOf(over) >= longRow &&
     sizeOf(shape) * schedule.lanes * 16 <= schedule.enough;
-  if (!isLong) return [{ ...step, kernel }];
+  const fits = bindingsOfAnyPoint(kernel, limits) <= buffersPerKernel;
+  if (!isLong && fits) return [{ ...step, kernel }];
 
   const dtypes = passes.flatMap((p) => p.reductions.map(dtypeOf));
   const buffer = (index: number): number => step.buffers.length + index;
@@ -150,11 +189,13 @@ function passStages(
     return [...sums, ...map(pass.outputs, over)];
   });
   const all = [...kernels, ...map(outputs, [])].map(coalesce) as SimpleKernel[];
-  return all.some((k) => buffersOf(k).size > mostBuffers)
+  return all.some((k) => fewestBindings(k, limits) > buffersPerKernel)
     ? [{ ...step, kernel }]
     : all.flatMap((k) => {
-      const part = withScratch(step, k, sizeOf(shape), dtypes);
-      return k.kind === "reduce" ? reduceStages(part, k, schedule) : [part];
+      const part = withScratch(step, k, sizeOf(shape), dtypes, limits);
+      return k.kind === "reduce"
+        ? reduceStages(part, k, schedule, limits)
+        : [part];
     });
 }
 
@@ -192,11 +233,6 @@ export function withoutTerms(
 export function identity({ combine, body }: Reduction): Expr {
   const value = combine === "sum" ? 0 : -Infinity;
   return { kind: "const", value, dtype: body.dtype };
-}
-
-/** How many buffers accesses go to. */
-export function countOf(accesses: readonly Access[]): number {
-  return new Set(accesses.map(({ buffer }) => buffer)).size;
 }
 
 function unit(axis: number, rank: number): number[] {

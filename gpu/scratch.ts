@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { Limits } from "../core/backend.ts";
 import type { DType } from "../core/dtype.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
 import type {
@@ -17,6 +18,7 @@ import type {
   Reduction,
   Step,
 } from "../core/plan/kernel.ts";
+import { isWhole } from "../core/plan/reach.ts";
 import { sizeOf, stridesOf } from "../core/shape.ts";
 import { alignment, roundUp } from "./buffers.ts";
 
@@ -35,6 +37,7 @@ export function toScratch(
   step: Step,
   shape: readonly number[],
   dtypes: readonly DType[],
+  limits: Limits,
   kernel:
     | Omit<ReduceKernel, "shape" | "outputs">
     | Omit<MatmulKernel, "shape" | "outputs">,
@@ -45,7 +48,7 @@ export function toScratch(
     expr: { kind: "acc", index, dtype },
   }));
   const whole = { ...kernel, shape, outputs };
-  return withScratch(step, whole, sizeOf(shape), dtypes);
+  return withScratch(step, whole, sizeOf(shape), dtypes, limits);
 }
 
 /** The second stage: the results on the scratch page combined, and what the whole step stores. */
@@ -54,6 +57,7 @@ export function fromScratch(
   { shape, outputs }: ReduceKernel | MatmulKernel,
   pieces: number,
   combined: readonly Reduction[],
+  limits: Limits,
 ): Step {
   const size = sizeOf(shape);
   const dtypes = combined.map(dtypeOf);
@@ -74,7 +78,7 @@ export function fromScratch(
     passes: [{ reductions, outputs: [] }],
     outputs,
   });
-  return withScratch(step, kernel, pieces * size, dtypes);
+  return withScratch(step, kernel, pieces * size, dtypes, limits);
 }
 
 /** A kernel on the buffers of a step and, after them, regions of the scratch page. */
@@ -83,17 +87,19 @@ export function withScratch(
   kernel: Kernel,
   elements: number,
   dtypes: readonly DType[],
+  { bytesPerBinding }: Limits,
 ): Step {
   const bytes = 4 * elements;
   const used = step.buffers.filter(isScratch)
     .map((place) => roundUp(place.offset + place.bytes, alignment));
-  const first = Math.max(0, ...used);
-  const regions = dtypes.map((_, i): Place => ({
-    kind: "arena",
-    page: scratchPage,
-    offset: first + i * roundUp(bytes, alignment),
-    bytes,
-  }));
+  let end = Math.max(0, ...used);
+  const regions = dtypes.map((): Place => {
+    const offset = isWhole(end, bytes, bytesPerBinding)
+      ? end
+      : roundUp(end, bytesPerBinding);
+    end = offset + roundUp(bytes, alignment);
+    return { kind: "arena", page: scratchPage, offset, bytes };
+  });
   return {
     kernel,
     buffers: [...step.buffers, ...regions],

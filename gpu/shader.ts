@@ -6,6 +6,7 @@
  * @module
  */
 
+import { bytesPerElement } from "../core/backend.ts";
 import type { DType } from "../core/dtype.ts";
 import { invariant } from "../core/errors.ts";
 import { isHalf } from "../core/half.ts";
@@ -15,13 +16,22 @@ import type { Access } from "./expr.ts";
 import { type FunctionName, functionTexts, type Width } from "./functions.ts";
 import { type HalfBuffer, halfElement, halfFunctions } from "./halves.ts";
 import { convert, typeName } from "./scalar.ts";
+import {
+  bindingName,
+  loadFunction,
+  storeFunction,
+  type Windows,
+} from "./windows.ts";
 
 /** A compute shader, and what to run it on. */
 export interface Program {
   /** WGSL text, all sizes baked in. */
   readonly code: string;
-  /** The buffer of the kernel at each binding. */
-  readonly buffers: readonly number[];
+  /** The buffer of the kernel at each binding, and the byte of it at which the binding begins. */
+  readonly bindings: readonly {
+    readonly buffer: number;
+    readonly start: number;
+  }[];
   /** Number of workgroups. */
   readonly workgroups: number;
 }
@@ -59,7 +69,7 @@ export function vectorBuffers(
 
 /** A shader under construction: its buffers and functions. */
 export class Shader {
-  readonly #bindings: number[] = [];
+  readonly #buffers: number[] = [];
   /** Buffers of halves that are stored to. */
   readonly #stored = new Set<number>();
   readonly #functions = {
@@ -68,33 +78,44 @@ export class Shader {
   };
   readonly #texts = new Set<string>();
 
-  /** Buffers in `vectors` are declared as arrays of vectors of four. */
+  /** Buffers in `vectors` are declared as arrays of vectors of four; `windows` tells of the bindings of each. */
   constructor(
     readonly dtypes: readonly DType[],
     readonly writable: readonly boolean[],
     readonly vectors: ReadonlySet<number>,
+    readonly windows: Windows,
   ) {}
-
-  /** The name of a buffer of the kernel. */
-  buffer(buffer: number): string {
-    if (!this.#bindings.includes(buffer)) this.#bindings.push(buffer);
-    return `b${buffer}`;
-  }
 
   /** The element of a buffer at an address, or four neighbours of one in `vectors`; halves as bits. */
   load(buffer: number, address: string): string {
-    const name = this.buffer(buffer);
-    return isHalf(this.dtypes[buffer])
-      ? `load_${name}(${address})`
-      : `${name}[${address}]`;
+    this.bind(buffer);
+    const starts = this.#startsOf(buffer);
+    if (!isHalf(this.dtypes[buffer])) {
+      if (starts.length === 1) return `${bindingName(buffer, 0)}[${address}]`;
+      this.declare(loadFunction(buffer, this.#typeOf(buffer), starts));
+    }
+    return `load_b${buffer}(${address})`;
   }
 
-  /** Stores likewise. */
+  /** The statement that stores likewise. */
   store(buffer: number, address: string, value: string): string {
-    const name = this.buffer(buffer);
-    if (!isHalf(this.dtypes[buffer])) return `${name}[${address}] = ${value};`;
-    this.#stored.add(buffer);
-    return `store_${name}(${address}, ${value});`;
+    this.bind(buffer);
+    const starts = this.#startsOf(buffer);
+    if (isHalf(this.dtypes[buffer])) this.#stored.add(buffer);
+    else if (starts.length === 1) {
+      return `${bindingName(buffer, 0)}[${address}] = ${value};`;
+    } else {
+      this.declare(storeFunction(buffer, this.#typeOf(buffer), starts));
+    }
+    return `store_b${buffer}(${address}, ${value});`;
+  }
+
+  /** The statement that adds to an element, which is not a half. */
+  add(buffer: number, address: string, value: string): string {
+    const element = this.load(buffer, address);
+    return this.#startsOf(buffer).length === 1
+      ? `${element} += ${value};`
+      : this.store(buffer, address, `${element} + ${value}`);
   }
 
   /** An operand of a product likewise, as floats. */
@@ -107,6 +128,34 @@ export class Shader {
       width,
       (name) => this.call(name, width),
     );
+  }
+
+  /** Gives a buffer the next bindings, if it has none yet. */
+  bind(buffer: number): void {
+    if (!this.#buffers.includes(buffer)) this.#buffers.push(buffer);
+  }
+
+  /** The addresses at which the bindings of a buffer begin, from the first on. */
+  #startsOf(buffer: number): number[] {
+    const starts = this.windows.get(buffer)!;
+    const bytes = this.vectors.has(buffer)
+      ? 4 * bytesPerElement(this.dtypes[buffer]!)
+      : 4;
+    return starts.map((start) => (start - starts[0]!) / bytes);
+  }
+
+  /** What a buffer is declared as an array of. */
+  #typeOf(buffer: number): string {
+    const dtype = this.dtypes[buffer]!;
+    const width = this.vectors.has(buffer) ? 4 : 1;
+    return isHalf(dtype)
+      ? halfElement(this.#half(buffer))
+      : typeName(dtype === "bool" ? "u32" : dtype, width);
+  }
+
+  #half(buffer: number): HalfBuffer {
+    const isVector = this.vectors.has(buffer);
+    return { isVector, isStored: this.#stored.has(buffer) };
   }
 
   /** The name of a library function at a width. */
@@ -125,17 +174,18 @@ export class Shader {
     const workgroups = sections.reduce((sum, s) => sum + s.workgroups, 0);
     const [x, y] = dispatchSize(workgroups);
     invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
-    const declarations = this.#bindings.map((buffer, binding) => {
+    const bindings = this.#buffers.flatMap((buffer) =>
+      this.windows.get(buffer)!.map((start, window) => {
+        return { buffer, start, name: bindingName(buffer, window) };
+      })
+    );
+    const declarations = bindings.map(({ buffer, name }, binding) => {
       const access = this.writable[buffer] ? "read_write" : "read";
-      const dtype = this.dtypes[buffer]!;
-      const width = this.vectors.has(buffer) ? 4 : 1;
-      const element = isHalf(dtype)
-        ? halfElement(this.#half(buffer))
-        : typeName(dtype === "bool" ? "u32" : dtype, width);
-      return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
+      const element = this.#typeOf(buffer);
+      return `@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${element}>;`;
     });
-    const halves = this.#bindings.filter((b) => isHalf(this.dtypes[b]))
-      .map((b) => halfFunctions(this.buffer(b), this.#half(b)));
+    const halves = this.#buffers.filter((b) => isHalf(this.dtypes[b]))
+      .map((b) => halfFunctions(b, this.#startsOf(b), this.#half(b)));
     const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
     const code = [
       ...declarations,
@@ -151,12 +201,7 @@ let group = ${group};`,
       chain(sections),
       "}",
     ].join("\n");
-    return { code, buffers: this.#bindings, workgroups };
-  }
-
-  #half(buffer: number): HalfBuffer {
-    const isVector = this.vectors.has(buffer);
-    return { isVector, isStored: this.#stored.has(buffer) };
+    return { code, bindings, workgroups };
   }
 }
 

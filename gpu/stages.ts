@@ -7,8 +7,9 @@
  * @module
  */
 
+import type { Limits } from "../core/backend.ts";
 import { coalesce } from "../core/plan/coalesce.ts";
-import { entry, mapKernel, viewMapper } from "../core/plan/expression.ts";
+import { entry } from "../core/plan/expression.ts";
 import type {
   Expr,
   GroupKernel,
@@ -21,31 +22,31 @@ import type {
   Step,
   View,
 } from "../core/plan/kernel.ts";
+import { bindingsOfAnyPoint } from "../core/plan/reach.ts";
 import { sizeOf } from "../core/shape.ts";
-import { accessesOf } from "./expr.ts";
 import { reduceLanes } from "./kernels/reduce.ts";
-import {
-  countOf,
-  identity,
-  mostBuffers,
-  reduceStages,
-  withoutTerms,
-} from "./reduce_stages.ts";
+import { identity, reduceStages, withoutTerms } from "./reduce_stages.ts";
 import { mostIterations, type Schedule } from "./schedule.ts";
 import { fromScratch, toScratch } from "./scratch.ts";
+import { sliced } from "./windows.ts";
 
 /** The steps that do the work of one; the parts of a group among them have equally many lanes. */
-export function stages(step: Step, schedule: Schedule): Step[] {
+export function stages(
+  step: Step,
+  schedule: Schedule,
+  limits: Limits,
+): Step[] {
   const { kernel } = step;
   return kernel.kind === "group"
-    ? groupStages(step, kernel, schedule)
-    : simpleStages(step, kernel, schedule);
+    ? groupStages(step, kernel, schedule, limits)
+    : simpleStages(step, kernel, schedule, limits);
 }
 
 function simpleStages(
   step: Step,
   simple: SimpleKernel,
   schedule: Schedule,
+  limits: Limits,
 ): Step[] {
   if (sizeOf(simple.shape) === 0) return [];
   const kernel = coalesce(simple) as SimpleKernel;
@@ -55,9 +56,9 @@ function simpleStages(
     case "scatter":
       return scatterStages(step, kernel);
     case "reduce":
-      return reduceStages(step, kernel, schedule.reduce);
+      return reduceStages(step, kernel, schedule.reduce, limits);
     case "matmul":
-      return matmulStages(step, kernel, schedule);
+      return matmulStages(step, kernel, schedule, limits);
   }
 }
 
@@ -67,16 +68,8 @@ function scatterStages(step: Step, kernel: ScatterKernel): Step[] {
   const extent = shape[axis]!;
   const steps: Step[] = [];
   for (let from = 0; from < extent; from += mostIterations) {
-    const move = viewMapper(({ offset, strides }) => ({
-      offset: offset + from * strides[axis]!,
-      strides,
-    }));
-    const part = mapKernel(kernel, {
-      buffer: (b) => b,
-      expr: (e) => move(e)!,
-    });
     const size = Math.min(mostIterations, extent - from);
-    steps.push({ ...step, kernel: { ...part, shape: shape.with(axis, size) } });
+    steps.push({ ...step, kernel: sliced(kernel, axis, from, size) });
   }
   return steps;
 }
@@ -86,11 +79,12 @@ function groupStages(
   step: Step,
   { kind, parts }: GroupKernel,
   schedule: Schedule,
+  limits: Limits,
 ): Step[] {
   const alone: Step[] = [];
   const joined = new Map<number, SimpleKernel[]>();
   for (const part of parts) {
-    const steps = simpleStages(step, part, schedule);
+    const steps = simpleStages(step, part, schedule, limits);
     const kernel = steps.length === 1 ? steps[0]!.kernel : null;
     if (kernel?.kind === "map" || kernel?.kind === "reduce") {
       const lanes = kernel.kind === "map"
@@ -112,6 +106,7 @@ function matmulStages(
   step: Step,
   kernel: MatmulKernel,
   schedule: Schedule,
+  limits: Limits,
 ): Step[] {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length;
@@ -119,9 +114,12 @@ function matmulStages(
   if (k === 0) {
     return [withoutTerms(step, kernel, [identity(product)])];
   }
-  if (m === 1 || n === 1 || k > 4 * mostIterations) {
+  const { buffersPerKernel } = limits;
+  const isSum = m === 1 || n === 1 || k > 4 * mostIterations ||
+    bindingsOfAnyPoint(kernel, limits) > buffersPerKernel;
+  if (isSum) {
     const sum = coalesce(asReduction(kernel)) as ReduceKernel;
-    return reduceStages(step, sum, schedule.reduce);
+    return reduceStages(step, sum, schedule.reduce, limits);
   }
 
   const workgroups = sizeOf(shape.slice(0, -2)) * Math.ceil(m / 32) *
@@ -131,7 +129,8 @@ function matmulStages(
     Math.floor(k / schedule.matmul.piece),
   );
   while (pieces > 1 && k % (4 * pieces) !== 0) pieces--;
-  if (pieces < 2 || countOf(accessesOf(outputs)) >= mostBuffers) {
+  const results = bindingsOfAnyPoint({ kind: "map", shape, outputs }, limits);
+  if (pieces < 2 || results >= buffersPerKernel) {
     return [{ ...step, kernel }];
   }
 
@@ -141,13 +140,13 @@ function matmulStages(
     strides: [strides[axis]! * piece, ...strides],
   });
   return [
-    toScratch(step, [pieces, ...shape], ["f32"], {
+    toScratch(step, [pieces, ...shape], ["f32"], limits, {
       kind: "matmul",
       k: piece,
       a: { ...a, view: cut(a.view, rank - 1) },
       b: { ...b, view: cut(b.view, rank - 2) },
     }),
-    fromScratch(step, kernel, pieces, [product]),
+    fromScratch(step, kernel, pieces, [product], limits),
   ];
 }
 

@@ -329,6 +329,7 @@ export function createReferenceBackend(
       buffersPerKernel: 64,
       buffersPerLaunch: Infinity,
       bytesPerBuffer: 2 ** 32,
+      bytesPerBinding: 2 ** 32,
       alignment: 16,
     },
     create: ({ shape, dtype }) => {

@@ -62,6 +62,7 @@ class WasmBackend implements Backend {
     buffersPerKernel: 64,
     buffersPerLaunch: Infinity,
     bytesPerBuffer: 2 ** 31 - 65536,
+    bytesPerBinding: 2 ** 31,
     alignment: LINE,
   };
   #heapOrNone: Heap | null;

@@ -180,21 +180,28 @@ export interface Rewrite {
   readonly buffer: (buffer: number) => number;
   /** Expressions. */
   readonly expr: (expr: Expr) => Expr;
+  /** Views outside of expressions; they stay as they are if absent. */
+  readonly view?: (view: View, buffer: number) => View;
 }
 
-/** A kernel with other buffers and expressions. */
+/** A kernel with other buffers, expressions and views. */
 export function mapKernel<K extends SimpleKernel>(
   kernel: K,
   { buffer, expr }: Rewrite,
 ): K;
 export function mapKernel(
   kernel: SimpleKernel,
-  { buffer, expr }: Rewrite,
+  { buffer, expr, view = (view) => view }: Rewrite,
 ): SimpleKernel {
+  const mapMatrix = (matrix: Matrix): Matrix => ({
+    ...matrix,
+    buffer: buffer(matrix.buffer),
+    view: view(matrix.view, matrix.buffer),
+  });
   const mapOutputs = (outputs: readonly Output[]): Output[] =>
     outputs.map((o) => ({
       buffer: buffer(o.buffer),
-      view: o.view,
+      view: view(o.view, o.buffer),
       expr: expr(o.expr),
     }));
   switch (kernel.kind) {
@@ -202,6 +209,7 @@ export function mapKernel(
       return {
         ...kernel,
         buffer: buffer(kernel.buffer),
+        view: view(kernel.view, kernel.buffer),
         index: expr(kernel.index),
         source: expr(kernel.source),
       };
@@ -219,8 +227,8 @@ export function mapKernel(
     case "matmul":
       return {
         ...kernel,
-        a: { ...kernel.a, buffer: buffer(kernel.a.buffer) },
-        b: { ...kernel.b, buffer: buffer(kernel.b.buffer) },
+        a: mapMatrix(kernel.a),
+        b: mapMatrix(kernel.b),
         outputs: mapOutputs(kernel.outputs),
       };
   }

@@ -21,6 +21,7 @@ import {
   withoutStores,
 } from "./nest.ts";
 import { overwritable, readBy, writtenBy } from "./place.ts";
+import { type Bindings, fewestBindings } from "./reach.ts";
 import { sizeOf } from "../shape.ts";
 import { share } from "./share.ts";
 
@@ -39,7 +40,7 @@ interface Item {
 /** The kernels of a program, merged where that saves memory traffic; results may take the place of `donated` values. */
 export function fuse(
   { kernels, axes, values, outputs }: Lowered,
-  buffersPerKernel: number,
+  limits: Bindings,
   donated: readonly boolean[],
 ): SimpleKernel[] {
   const items = kernels.map((kernel, i): Item => ({
@@ -84,7 +85,8 @@ export function fuse(
     const nest = withoutStores(merged, (id) => dead.includes(id));
     const reads = readByNest(nest), writes = storedBy(nest);
     const both = { nest, kernel: kernelOf(nest), reads, writes };
-    const excess = new Set([...reads, ...writes]).size - buffersPerKernel;
+    const excess = fewestBindings(both.kernel, limits) -
+      limits.buffersPerKernel;
     return excess > 0 && excess > inPlace(both, after) ? null : both;
   };
 

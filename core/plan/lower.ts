@@ -7,7 +7,6 @@
  */
 
 import type { Graph } from "../backend.ts";
-import { invariant } from "../errors.ts";
 import { toposort } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
@@ -25,6 +24,12 @@ import {
 import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
 import type { Lowered, Program } from "./lowered.ts";
+import {
+  type Bindings,
+  bindingsOfExpr,
+  fewestBindings,
+  outOfReach,
+} from "./reach.ts";
 import { schedule } from "./schedule.ts";
 import { partsRead } from "./subgraphs.ts";
 import {
@@ -43,14 +48,14 @@ interface State extends InlineState, Program {
   mayChange(node: Node, operand: Node): boolean;
 }
 
-/** Turns a simplified graph into kernels of at most `buffersPerKernel` buffers; `donated` tells which inputs may change. */
+/** Turns a simplified graph into kernels that reach as much as `limits` allow; `donated` tells which inputs may change. */
 export function lower(
   graph: Graph,
-  buffersPerKernel: number,
+  limits: Bindings,
   donated: readonly boolean[] = [],
 ): Lowered {
   const program: Program = {
-    buffersPerKernel,
+    limits,
     values: [],
     kernels: [],
     axes: [],
@@ -188,6 +193,7 @@ function tryRoot(
   { root, view }: Target,
   acc: Node | null,
 ): number | null {
+  const { limits, limits: { buffersPerKernel } } = state;
   for (;;) {
     const known = state.ids.size;
     const build: Build = { root: node, acc, exprs: new Map() };
@@ -195,7 +201,6 @@ function tryRoot(
     const output = { view, expr: inner };
     const stored = acc ? asEpilogue(output, root, acc) : output;
     if (!stored) return null;
-    const { expr } = stored;
     const shape = acc ? acc.shape : root.shape;
     const make = acc ? withAcc(state, acc, build) : {
       kernel: (outputs: Output[]): SimpleKernel => {
@@ -204,8 +209,8 @@ function tryRoot(
       axes: shape.map((_, i) => i),
       reads: new Set<number>(),
     };
-    const reads = new Set([...make.reads, ...buffersOf(expr)]);
-    if (reads.size + 1 > state.buffersPerKernel) {
+    const kernel = make.kernel([{ buffer: state.values.length, ...stored }]);
+    if (fewestBindings(kernel, limits) > buffersPerKernel) {
       // The wider side: what is reduced, or what follows.
       const body = acc && acc.op !== "matmul" && make.reads.size > 2;
       const from = body ? acc.inputs : root.inputs;
@@ -217,13 +222,11 @@ function tryRoot(
       // What was inlined first may have been computed since.
       if (state.ids.size > known) continue;
       // An epilogue of single buffers, one too many beside the accumulator's.
-      invariant(acc && acc !== root, "a kernel reads too many buffers");
-      return null;
+      if (acc && acc !== root) return null;
+      throw outOfReach(kernel, state.values, limits);
     }
-    const id = newValue(state, node);
-    const outputs = [{ buffer: id, ...stored }];
-    emit(state, make.kernel(outputs), make.axes);
-    return id;
+    emit(state, kernel, make.axes);
+    return newValue(state, node);
   }
 }
 
@@ -309,11 +312,13 @@ function split(
     const inner = operands
       .map(throughViews)
       .filter((x) => build.exprs.has(x) && !state.ids.has(x));
-    const widths = inner.map((x) => buffersOf(build.exprs.get(x)!).size);
+    const widths = inner.map((x) =>
+      bindingsOfExpr(build.exprs.get(x)!, state.limits)
+    );
     const widest = widths.indexOf(Math.max(...widths));
     const node = inner[widest];
     if (!node || widths[widest]! < 2) return null;
-    if (widths[widest]! < state.buffersPerKernel) return node;
+    if (widths[widest]! < state.limits.buffersPerKernel) return node;
     operands = node.inputs;
   }
 }
@@ -326,7 +331,8 @@ function throughViews(node: Node): Node {
 function store(state: State, node: Node, buffer: number, view: View): void {
   const build: Build = { root: null, acc: null, exprs: new Map() };
   let expr = inline(state, build, node);
-  if (buffersOf(expr).size + 1 > state.buffersPerKernel) {
+  const { limits } = state;
+  if (bindingsOfExpr(expr, limits) + 1 > limits.buffersPerKernel) {
     expr = load(state, node);
   }
   const { shape } = node;
@@ -372,6 +378,7 @@ function lowerScatter(state: State, node: Node): number {
   const { axis } = node.params as Params["scatterAdd"];
   const strides = stridesOf(node.shape);
   const { shape } = index!;
+  const { limits } = state;
   const copy = (): number => {
     const id = newValue(state, node);
     store(state, x!, id, { offset: 0, strides });
@@ -381,29 +388,37 @@ function lowerScatter(state: State, node: Node): number {
   const build = (operand: Node, room: number): Expr => {
     const fresh: Build = { root: null, acc: null, exprs: new Map() };
     const expr = inline(state, fresh, operand);
-    return buffersOf(expr).size > room ? load(state, operand) : expr;
+    return bindingsOfExpr(expr, limits) > room ? load(state, operand) : expr;
   };
-  const room = Math.floor((state.buffersPerKernel - 1) / 2);
-  const operands = {
-    index: build(index!, room),
-    source: build(source!, room),
-  };
-  const own = state.ids.get(x!);
-  const isRead = own !== undefined &&
-    Object.values(operands).some((expr) => buffersOf(expr).has(own));
-  const id = own !== undefined && !isRead && state.mayChange(node, x!)
-    ? own
-    : copy();
-  emit(state, {
+  const scatter = (
+    buffer: number,
+    index: Expr,
+    source: Expr,
+  ): SimpleKernel => ({
     kind: "scatter",
     shape,
     axis,
-    buffer: id,
+    buffer,
     view: { offset: 0, strides: strides.map((s, i) => i === axis ? 0 : s) },
     stride: strides[axis]!,
     size: node.shape[axis]!,
-    ...operands,
+    index,
+    source,
   });
+  const none: Expr = { kind: "const", value: 0, dtype: node.dtype };
+  const left = limits.buffersPerKernel -
+    fewestBindings(scatter(state.values.length, none, none), limits);
+  const room = Math.floor(left / 2);
+  const operands = [build(index!, room), build(source!, room)] as const;
+  const own = state.ids.get(x!);
+  const isRead = own !== undefined &&
+    operands.some((expr) => buffersOf(expr).has(own));
+  const id = own !== undefined && !isRead && state.mayChange(node, x!)
+    ? own
+    : copy();
+  const kernel = scatter(id, ...operands);
+  if (left < 2) throw outOfReach(kernel, state.values, limits);
+  emit(state, kernel);
   return id;
 }
 

@@ -8,6 +8,7 @@
 
 import type { Type } from "../shape.ts";
 import type { Loop, SimpleKernel } from "./kernel.ts";
+import type { Bindings } from "./reach.ts";
 
 /** A buffer of a program: one of its inputs, or what kernels compute. */
 export interface Value extends Type {
@@ -31,8 +32,8 @@ export interface Lowered {
 
 /** A program that is being made of graphs. */
 export interface Program {
-  /** Most buffers of a kernel. */
-  readonly buffersPerKernel: number;
+  /** What a kernel may reach. */
+  readonly limits: Bindings;
   /** All buffers so far. */
   readonly values: Value[];
   /** The work so far. */

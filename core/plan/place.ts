@@ -19,6 +19,7 @@ import type {
   SimpleKernel,
 } from "./kernel.ts";
 import type { Value } from "./lowered.ts";
+import { isWhole } from "./reach.ts";
 import { sameOver } from "./view.ts";
 
 /** Places of all values, and what follows from them. */
@@ -274,7 +275,7 @@ class Arena {
   }
 
   take(value: Value): Place & { kind: "arena" } {
-    const { alignment, bytesPerBuffer } = this.#limits;
+    const { alignment, bytesPerBuffer, bytesPerBinding } = this.#limits;
     const needed = bytesPerElement(value.dtype) * value.size;
     const bytes = Math.max(1, Math.ceil(needed / alignment)) * alignment;
     checkBuffer(value, needed, bytesPerBuffer);
@@ -284,7 +285,9 @@ class Arena {
         const least = best
           ? this.#holes[best.page]![best.hole]!.bytes
           : Infinity;
-        if (h.bytes >= bytes && h.bytes < least) best = { page, hole };
+        const fits = h.bytes >= bytes &&
+          isWhole(h.offset, bytes, bytesPerBinding);
+        if (fits && h.bytes < least) best = { page, hole };
       })
     );
     const at = best ? this.#cut(best, bytes) : this.#grow(bytes);
@@ -341,7 +344,10 @@ class Arena {
     const isAtEnd = tail && end !== undefined &&
       tail.offset + tail.bytes === end;
     const offset = isAtEnd ? tail.offset : end;
-    if (offset === undefined || offset + bytes > this.#limits.bytesPerBuffer) {
+    // What is longer than a binding has a page of its own at first.
+    const { bytesPerBuffer, bytesPerBinding } = this.#limits;
+    const most = Math.min(bytesPerBuffer, bytesPerBinding);
+    if (offset === undefined || offset + bytes > most) {
       page = this.#ends.push(bytes) - 1;
       this.#holes.push([]);
       return { kind: "arena", page, offset: 0, bytes };

@@ -16,6 +16,7 @@ import { launch } from "./launch.ts";
 import { lower } from "./lower.ts";
 import type { Lowered } from "./lowered.ts";
 import { place, readBy, writtenBy } from "./place.ts";
+import { fewestBindings } from "./reach.ts";
 import { simplify } from "./simplify.ts";
 import { rewriteStretches } from "./stretches.ts";
 
@@ -26,7 +27,7 @@ export function buildPlan(
   limits: Limits,
 ): Plan {
   const lowered = copyRepeats(
-    lower(simplify(graph), limits.buffersPerKernel, donated),
+    lower(simplify(graph), limits, donated),
     graph.inputs,
     donated,
   );
@@ -47,7 +48,7 @@ function planKernels(
   const { values } = lowered;
   const { kernels, loops } = rewriteStretches(lowered, (stretch) =>
     launch(
-      fuse(stretch, limits.buffersPerKernel, overwritten),
+      fuse(stretch, limits, overwritten),
       values,
       graph.inputs.length,
       limits.buffersPerLaunch,
@@ -72,8 +73,9 @@ function planKernels(
 }
 
 function keepsLimits({ steps }: Plan, limits: Limits): boolean {
-  return steps.every(({ kernel, buffers }) =>
-    kernel.kind === "group" || buffers.length <= limits.buffersPerKernel
+  return steps.every(({ kernel }) =>
+    kernel.kind === "group" ||
+    fewestBindings(kernel, limits) <= limits.buffersPerKernel
   );
 }
 

@@ -266,6 +266,7 @@ inFloat64("a value beyond the buffers of a device is named", () => {
     buffersPerKernel: 8,
     buffersPerLaunch: 8,
     bytesPerBuffer: 1024,
+    bytesPerBinding: 1024,
     alignment: 256,
   };
   const error = assertThrows(

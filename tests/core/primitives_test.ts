@@ -215,6 +215,7 @@ Deno.test("a plan of every primitive gives what the reference gives", (t) => {
     buffersPerKernel: 4,
     buffersPerLaunch: 8,
     bytesPerBuffer: 2 ** 20,
+    bytesPerBinding: 2 ** 20,
     alignment: 64,
   };
   const planned = createRuntime(createPlanBackend(limits));

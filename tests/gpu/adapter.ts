@@ -16,15 +16,34 @@ const present = (await navigator.gpu?.requestAdapter()) ?? null;
 /** Whether to ignore a test for want of an adapter. */
 export const ignore: boolean = !present && !required;
 
+/** How long bindings and buffers may be, in bytes. */
+export interface Longest {
+  readonly binding?: number;
+  readonly buffer?: number;
+}
+
 /** Names of all schedules. */
 export const scheduleNames = Object.keys(schedules) as ScheduleName[];
 
-/** Opens a backend with a schedule, whether it suits the adapter or not. */
+/**
+ * Opens a backend with a schedule, whether it suits the adapter or not, and with bindings and buffers as long as the
+ * device allows unless they are to be shorter.
+ */
 export async function openBackend(
   schedule: ScheduleName = "software",
   memory: number = 2 ** 30,
+  { binding, buffer }: Longest = {},
 ): Promise<WebGpuBackend> {
   const device = await openDevice({ allowFallback: true });
   if (!device) throw new Error("There is no WebGPU adapter");
-  return new WebGpuBackend(device, schedules[schedule], memory);
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.limits;
+  return new WebGpuBackend(
+    device,
+    schedules[schedule],
+    memory,
+    {
+      maxBufferSize: buffer ?? maxBufferSize,
+      maxStorageBufferBindingSize: binding ?? maxStorageBufferBindingSize,
+    },
+  );
 }

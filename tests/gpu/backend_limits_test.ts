@@ -5,7 +5,11 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { iota, zeros } from "cotan";
+import { formatBytes } from "../../core/budget.ts";
+import { createRuntime, withRuntime } from "../../core/context.ts";
 import { DeviceError } from "../../core/errors.ts";
+import type { Expr } from "../../core/plan/kernel.ts";
 import { openWebGpu } from "../../gpu/mod.ts";
 import { ignore, openBackend } from "./adapter.ts";
 import { compile, increment, step } from "./programs.ts";
@@ -44,25 +48,82 @@ Deno.test({
 });
 
 Deno.test({
-  name: "a tensor larger than a binding is refused with its size",
+  name: "a tensor larger than a buffer is refused with its size",
   ignore,
   fn: async () => {
-    const backend = await openBackend();
+    const backend = await openBackend("software", 2 ** 40);
     const most = backend.limits.bytesPerBuffer;
-    if (most < 2 ** 29) {
-      const program = increment(backend, 4);
-      const big = compile(backend, 0, {
-        outputs: [{ kind: "new", size: most / 4 + 1, dtype: "f32" }],
-      });
-      const [x] = big.run([]);
-      const { liveBytes } = backend.memory();
-      assertThrows(
-        () => program.run([x!]),
-        DeviceError,
-        "Cannot bind 128.0 MiB",
-      );
-      assertEquals(backend.memory().liveBytes, liveBytes);
-    }
+    const size = Math.ceil((most + 1) / 4);
+    const { message } = assertThrows(
+      () =>
+        compile(backend, 0, { outputs: [{ kind: "new", size, dtype: "f32" }] }),
+      DeviceError,
+    );
+    const sizes = `it takes ${
+      formatBytes(4 * size)
+    }, and a buffer has at most ${formatBytes(most)}`;
+    assertEquals(message, `Cannot allocate a result: ${sizes}`);
+    assertEquals(backend.memory().liveBytes, 0);
+    backend.dispose();
+  },
+});
+
+Deno.test({
+  name: "a kernel that reaches more than all bindings together is refused",
+  ignore,
+  fn: async () => {
+    const backend = await openBackend("software", 2 ** 30, { binding: 256 });
+    const x = load(0, [1]);
+    const gathered: Expr = {
+      ...x as Expr & { kind: "load" },
+      kind: "gather",
+      view: { offset: 0, strides: [0] },
+      index: { kind: "cast", arg: load(1, [1]), dtype: "i32" },
+      stride: 1,
+      size: 500,
+    };
+    assertThrows(
+      () =>
+        compile(backend, 1, {
+          outputs: [{ kind: "new", size: 500, dtype: "f32" }],
+          steps: [
+            step(500, gathered, [
+              { kind: "input", index: 0 },
+              { kind: "input", index: 1 },
+              { kind: "output", index: 0 },
+            ]),
+          ],
+        }),
+      DeviceError,
+      "Cannot bind the tensors of a kernel: it reaches 2.0 KiB of one and takes 24 bindings of 256 bytes, where there are 8; smaller tensors need less",
+    );
+    const runtime = createRuntime(backend);
+    const table = { shape: [50, 10], dtype: "f32" as const };
+    const error = assertThrows(
+      () =>
+        withRuntime(
+          runtime,
+          () => zeros(table.shape).take(iota([3])).dispose(),
+        ),
+      DeviceError,
+    );
+    assertEquals(
+      error.message,
+      "Cannot index f32[50, 10]: it takes 2.0 KiB, and a kernel reaches at most 8 times 256 bytes, its other tensors included; split it into smaller ones",
+    );
+    assertThrows(
+      () =>
+        withRuntime(
+          runtime,
+          () =>
+            zeros([50, 10]).scatterAdd(
+              zeros([3, 10], { dtype: "i32" }),
+              zeros([3, 10]),
+            ),
+        ),
+      DeviceError,
+      error.message,
+    );
     backend.dispose();
   },
 });

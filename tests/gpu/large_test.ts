@@ -1,5 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { grad, init, jit, ones, type Tensor, tensor } from "cotan";
+import { gpt2, type GPT2Params } from "cotan/nn";
+import type { Data } from "../../core/dtype.ts";
+import { widen } from "../../core/half.ts";
 import type { Kernel, ReduceKernel, View } from "../../core/plan/kernel.ts";
+import { sizeOf } from "../../core/shape.ts";
+import { unflatten } from "../../nn/models/parameters.ts";
 import { ignore, openBackend, scheduleNames } from "./adapter.ts";
 import { softmax } from "./pass_samples.ts";
 import {
@@ -269,3 +275,122 @@ Deno.test({
     backend.dispose();
   },
 });
+
+Deno.test({
+  name: "an embedding longer than a binding is read, multiplied and added to",
+  ignore,
+  fn: async () => {
+    using _ = await init({ backend: "webgpu" });
+    const [V, C] = [50257, 768];
+    const element = (row: number, column: number): number =>
+      (row * 31 + column * 7) % 1009 / 512 - 1;
+    const data = new Float32Array(V * C);
+    for (let row = 0, i = 0; row < V; row++) {
+      for (let column = 0; column < C; column++) {
+        data[i++] = element(row, column);
+      }
+    }
+    using table = tensor(data, { shape: [V, C] });
+
+    // A binding of 128 MiB ends in row 43690.
+    const rows = [0, 1, 25000, 43689, 43690, 43691, 50256, 43690];
+    using index = tensor(Int32Array.from(rows));
+    using taken = table.take(index);
+    const found = await taken.data();
+    rows.forEach((row, i) =>
+      assertEquals(
+        found.subarray(i * C, (i + 1) * C),
+        data.subarray(row * C, (row + 1) * C),
+      )
+    );
+
+    const x = wave(C);
+    using query = tensor(x, { shape: [1, C] });
+    using multiply = jit((x: Tensor, w: Tensor) => x.matmul(w.transpose()));
+    using product = multiply(query, table);
+    const logits = await product.data();
+    for (const row of [0, 1, 25000, 43689, 43690, 43691, 50255, 50256]) {
+      const exact = x.reduce((sum, v, c) => sum + v * element(row, c), 0);
+      assertAlmostEquals(logits[row]!, exact, 1e-3);
+    }
+
+    using loss = jit(
+      grad((table: Tensor, index: Tensor, scales: Tensor) =>
+        table.take(index).mul(scales).sum()
+      ),
+    );
+    using scales = tensor(wave(rows.length), { shape: [rows.length, 1] });
+    using gradient = loss(table, index, scales);
+    const added = new Map<number, number>();
+    wave(rows.length).forEach((scale, i) =>
+      added.set(rows[i]!, Math.fround((added.get(rows[i]!) ?? 0) + scale))
+    );
+    const slopes = await gradient.data();
+    for (let row = 0; row < V; row++) {
+      const exact = added.get(row) ?? 0;
+      const part = slopes.subarray(row * C, (row + 1) * C);
+      assert(part.every((v) => v === exact), `row ${row}`);
+    }
+  },
+});
+
+for (const dtype of ["f32", "bf16"] as const) {
+  Deno.test({
+    name: `GPT-2 small with matrices of ${dtype} gives what wasm gives`,
+    ignore,
+    fn: async () => {
+      const model = gpt2({
+        vocab_size: 50257,
+        n_embd: 768,
+        n_layer: 12,
+        n_head: 12,
+      });
+      const bits = noise(50257 * 768);
+      const wide = widen(bits, "bf16");
+      const run = async (backend: "webgpu" | "wasm"): Promise<Data> => {
+        using _ = await init({ backend });
+        const params = unflatten(
+          Object.entries(model.shapes).map(([path, shape]) => {
+            if (/ln_.*weight/.test(path)) return [path, ones(shape)];
+            const size = sizeOf(shape);
+            const isHalf = dtype === "bf16" && shape.length === 2;
+            return [
+              path,
+              isHalf
+                ? tensor(bits.subarray(0, size), { shape, dtype })
+                : tensor(wide.subarray(0, size), { shape }),
+            ];
+          }),
+        ) as GPT2Params;
+        using forward = jit(model.apply);
+        using ids = tensor([[0, 43689, 43690, 43691, 7, 25000, 50256, 464]], {
+          dtype: "i32",
+        });
+        using logits = forward(params, ids);
+        return await logits.data();
+      };
+      const found = await run("webgpu");
+      const expected = await run("wasm");
+      assertEquals(found.length, 8 * 50257);
+      let largest = 0, error = 0;
+      found.forEach((x, i) => {
+        assert(Number.isFinite(x), `logit ${i} is ${x}`);
+        largest = Math.max(largest, Math.abs(expected[i]!));
+        error = Math.max(error, Math.abs(x - expected[i]!));
+      });
+      assert(largest > 1e-2, `logits are at most ${largest}`);
+      assert(error < 1e-4 * largest, `off by ${error} of ${largest}`);
+    },
+  });
+}
+
+/** Bits of bf16 between 2^-7 and 2^-6 of either sign, from a linear congruential generator. */
+function noise(size: number): Uint16Array {
+  const bits = new Uint16Array(size);
+  let state = 1;
+  for (let i = 0; i < size; i++) {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    bits[i] = 0x3c00 | state >>> 25 | state >>> 8 & 0x8000;
+  }
+  return bits;
+}

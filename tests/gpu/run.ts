@@ -18,7 +18,7 @@ import type {
   ScalarOp,
 } from "../../core/plan/kernel.ts";
 import { writtenBy as storedBy } from "../../core/plan/place.ts";
-import type { Shape } from "../../core/shape.ts";
+import { type Shape, sizeOf } from "../../core/shape.ts";
 import { runNaively } from "./naive.ts";
 
 /** The graph that backends which run plans do not look at. */
@@ -95,6 +95,17 @@ export async function checkKernel(
     const wanted = isBits(buffers[buffer]!) ? narrow(data, "bf16") : data;
     assertClose(found[i]!, wanted, tolerance);
   });
+}
+
+/** Rounding errors of sums grow with the root of the number of terms. */
+export function tolerance(kernel: Kernel): number {
+  if (kernel.kind === "group") return Math.max(...kernel.parts.map(tolerance));
+  const terms = kernel.kind === "reduce"
+    ? sizeOf(kernel.over)
+    : kernel.kind === "matmul"
+    ? 4 * kernel.k
+    : 1;
+  return 5e-6 * Math.sqrt(Math.max(4, terms));
 }
 
 /** Asserts that all elements agree, relatively where they are large; integers must be equal. */

@@ -23,6 +23,7 @@ import {
   visitExpr,
 } from "../../core/plan/expression.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
+import { fewestBindings } from "../../core/plan/reach.ts";
 import { sizeOf } from "./values.ts";
 
 /** Asserts that a plan keeps the limits of a backend and the rules of core/plan/kernel.ts. */
@@ -35,6 +36,13 @@ export function checkPlan(plan: Plan, limits: Limits): void {
           : limits.buffersPerKernel),
       `a kernel of ${buffers.length} buffers`,
     );
+    for (const part of partsOf(kernel)) {
+      const bindings = fewestBindings(part, limits);
+      assert(
+        bindings <= limits.buffersPerKernel,
+        `a kernel of ${bindings} bindings`,
+      );
+    }
     assertEquals(buffers.length, dtypes.length);
     const distinct = new Set(buffers.map((place) => JSON.stringify(place)));
     assertEquals(distinct.size, buffers.length, "a buffer stands twice");
@@ -44,6 +52,11 @@ export function checkPlan(plan: Plan, limits: Limits): void {
   for (const { page, offset, bytes } of slotsOf(plan)) {
     assert(offset % limits.alignment === 0, "a slot is not aligned");
     assert(offset + bytes <= plan.pages[page]!, "a slot leaves its page");
+    const [first, last] = [offset, offset + bytes - 1].map((byte) =>
+      Math.floor(byte / limits.bytesPerBinding)
+    );
+    const isWhole = first === last || offset % limits.bytesPerBinding === 0;
+    assert(isWhole, "a slot begins in one binding and ends in another");
   }
   const taken = plan.outputs.flatMap((o) => o.kind === "input" ? o.index : []);
   const gone = [...taken, ...plan.freed];

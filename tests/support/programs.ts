@@ -15,6 +15,7 @@ export const unlimited: Limits = {
   buffersPerKernel: 64,
   buffersPerLaunch: Infinity,
   bytesPerBuffer: 2 ** 31,
+  bytesPerBinding: 2 ** 31,
   alignment: 4,
 };
 

@@ -72,6 +72,7 @@ const limits: fc.Arbitrary<Limits> = fc.record({
   buffersPerKernel: fc.integer({ min: 4, max: 8 }),
   buffersPerLaunch: fc.constantFrom(8, 32),
   bytesPerBuffer: fc.constantFrom(2 ** 10, 2 ** 12, 2 ** 20),
+  bytesPerBinding: fc.constantFrom(2 ** 9, 2 ** 12, 2 ** 20),
   alignment: fc.constantFrom(4, 64, 256),
 });
 
@@ -82,6 +83,7 @@ const few: Limits = {
   buffersPerKernel: 4,
   buffersPerLaunch: 8,
   bytesPerBuffer: 2 ** 12,
+  bytesPerBinding: 2 ** 12,
   alignment: 4,
 };
 

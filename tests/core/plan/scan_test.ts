@@ -154,6 +154,7 @@ for (const f of [loopOf, loopAndGradient]) {
       buffersPerKernel: 4,
       buffersPerLaunch: 8,
       bytesPerBuffer: 2 ** 20,
+      bytesPerBinding: 2 ** 20,
       alignment: 4,
     };
     const reference = createRuntime(createReferenceBackend("f64"));

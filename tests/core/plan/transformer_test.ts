@@ -32,12 +32,14 @@ const wide: Limits = {
   buffersPerKernel: 64,
   buffersPerLaunch: Infinity,
   bytesPerBuffer: 2 ** 31,
+  bytesPerBinding: 2 ** 31,
   alignment: 64,
 };
 const narrow: Limits = {
   buffersPerKernel: 8,
   buffersPerLaunch: 8,
   bytesPerBuffer: 2 ** 27,
+  bytesPerBinding: 2 ** 27,
   alignment: 256,
 };
 

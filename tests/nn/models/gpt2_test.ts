@@ -2,6 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   concat,
   FormatError,
+  iota,
   jit,
   random,
   ShapeError,
@@ -191,5 +192,19 @@ Deno.test("a configuration says what is missing, wrong or not supported", () => 
       FormatError,
       `Cannot build a GPT-2 model: ${rule}`,
     );
+  }
+});
+
+Deno.test("matrices of halves give what they give widened", async () => {
+  const narrow = tree.map(
+    (x: Tensor) => x.shape.length === 2 ? x.cast("bf16") : x,
+    model.init(random.key(0)),
+  );
+  const wide = tree.map((x: Tensor) => x.cast("f32"), narrow);
+  for (const position of [0, iota([2])]) {
+    const [actual, expected] = [narrow, wide].map((params) =>
+      model.apply(params, ids(tokens), { position })
+    );
+    await assertClose(actual!, await expected!.data());
   }
 });
