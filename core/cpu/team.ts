@@ -9,22 +9,16 @@
 import { DeviceError } from "../errors.ts";
 import { control, SPINS } from "./control.ts";
 import type { Heap } from "./memory.ts";
-import { type Orders, type Run, work } from "./worker.ts";
-
-/** A worker, of the web or of Node. */
-interface Thread {
-  terminate(): unknown;
-  unref?(): void;
-  on?(event: string, listener: (cause: unknown) => void): void;
-  addEventListener?(event: string, listener: (cause: unknown) => void): void;
-}
+import { maySleep, startWorker, type Thread } from "./threads.ts";
+import type { Orders, Run } from "./worker.ts";
 
 /** How a team behaves. */
 export interface TeamOptions {
-  /** Nanoseconds that a run must save to be worth waking the workers. */
-  readonly leastSaved: number;
+  /** Nanoseconds that a run must save to be worth waking workers that sleep, and to be worth telling those that do not. */
+  readonly waking: number;
+  readonly telling: number;
   /** Nanoseconds that runs must have been able to save before workers are started. */
-  readonly startAfter: number;
+  readonly starting: number;
   /** Milliseconds after which a worker that does not answer is given up. */
   readonly patience: number;
 }
@@ -107,14 +101,15 @@ export class Team {
   }
 
   #helps(saved: number): boolean {
-    const { leastSaved, startAfter } = this.#options;
-    if (this.#isOver || saved < leastSaved) return false;
+    const { waking, telling, starting } = this.#options;
+    const areAwake = this.#workers && this.#load(control.idle) === 0;
+    if (this.#isOver || saved < (areAwake ? telling : waking)) return false;
     this.#saved += saved;
     if (!this.#workers) {
-      if (this.#saved < startAfter) return false;
+      if (this.#saved < starting) return false;
       this.#open();
     }
-    return Atomics.load(this.#words, control.ready / 4) === this.threads - 1;
+    return this.#load(control.ready) === this.threads - 1;
   }
 
   /** Starts the workers; where that is refused, programs go on without. */
@@ -131,7 +126,7 @@ export class Team {
     if (this.#words[control.maySleep / 4] === 0) return;
     const until = performance.now() + START;
     for (;;) {
-      const ready = Atomics.load(this.#words, control.ready / 4);
+      const ready = this.#load(control.ready);
       const left = until - performance.now();
       if (ready === this.threads - 1 || left <= 0) return;
       Atomics.wait(this.#words, control.ready / 4, ready, left);
@@ -150,7 +145,7 @@ export class Team {
     const lost = (cause: unknown): void => {
       if (this.#isOver) return;
       const { threads } = this;
-      const ready = Atomics.load(this.#words, control.ready / 4);
+      const ready = this.#load(control.ready);
       if (ready < threads - 1) this.stop();
       else this.#fail(cause);
     };
@@ -165,7 +160,7 @@ export class Team {
     this.#store(control.program, program);
     this.#store(control.table, table);
     Atomics.add(this.#words, control.job / 4, 1);
-    if (Atomics.load(this.#words, control.idle / 4) > 0) {
+    if (this.#load(control.idle) > 0) {
       Atomics.notify(this.#words, control.job / 4);
     }
   }
@@ -186,61 +181,11 @@ export class Team {
     );
   }
 
+  #load(address: number): number {
+    return Atomics.load(this.#words, address / 4);
+  }
+
   #store(address: number, value: number): void {
     Atomics.store(this.#words, address / 4, value);
-  }
-}
-
-/** Whether workers can be started here, and memory be shared with them. */
-export function hasWorkers(): boolean {
-  return typeof SharedArrayBuffer === "function" &&
-    (builtinOf() !== null || "Worker" in globalThis);
-}
-
-function startWorker(orders: Orders): Thread {
-  const NodeWorker = nodeWorker();
-  if (NodeWorker) {
-    const worker = new NodeWorker(
-      `(${work})(require("node:worker_threads").workerData)`,
-      { eval: true, workerData: orders },
-    );
-    worker.unref?.();
-    return worker;
-  }
-  const text = `onmessage = (event) => (${work})(event.data)`;
-  const url = URL.createObjectURL(
-    new Blob([text], { type: "text/javascript" }),
-  );
-  const worker = new Worker(url, { type: "module" });
-  URL.revokeObjectURL(url);
-  worker.postMessage(orders);
-  return worker;
-}
-
-type NodeWorker = new (
-  code: string,
-  options: { eval: true; workerData: unknown },
-) => Thread;
-
-/** The workers of Node and Deno, which do not keep the process alive: reached without an import, for the sake of browsers. */
-function nodeWorker(): NodeWorker | null {
-  const module = builtinOf()?.("node:worker_threads");
-  return (module as { Worker?: NodeWorker } | undefined)?.Worker ?? null;
-}
-
-function builtinOf(): ((name: string) => unknown) | null {
-  const { process } = globalThis as {
-    process?: { getBuiltinModule?: (name: string) => unknown };
-  };
-  return process?.getBuiltinModule ?? null;
-}
-
-/** Whether this thread may wait: that of a page in a browser may not. */
-function maySleep(words: Int32Array): boolean {
-  try {
-    Atomics.wait(words, 0, 1, 0);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -27,7 +27,8 @@ import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
 import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
-import { hasWorkers, Team, type TeamProgram } from "./team.ts";
+import { Team, type TeamProgram } from "./team.ts";
+import { hasWorkers } from "./threads.ts";
 import type { Run } from "./worker.ts";
 
 /** Settings of the wasm backend. */
@@ -47,11 +48,19 @@ export interface WasmOptions {
 /** Most threads when their number is not given: more are of little use to most programs. */
 const MOST_THREADS = 8;
 
-/** Nanoseconds that are worth a barrier, that are worth waking workers, and that are worth starting them. */
-const WORTH = { barrier: 20_000, waking: 100_000, starting: 100_000_000 };
+/** Nanoseconds that are worth a barrier, that are worth telling workers or waking them, and that are worth starting them. */
+const WORTH = {
+  barrier: 20_000,
+  telling: 10_000,
+  waking: 50_000,
+  starting: 100_000_000,
+};
 
-/** A minute: no step of a program takes as long. */
-const PATIENCE = 60_000;
+/** The same where all work is divided. */
+const EAGER = { barrier: 0, telling: 0, waking: 0, starting: 0 };
+
+/** Two minutes: threads that share a step are never so far apart. */
+const PATIENCE = 120_000;
 
 /** Ends the workers of backends that were left open. */
 const abandoned = new FinalizationRegistry<Team>((team) => team.stop());
@@ -103,16 +112,14 @@ class WasmBackend implements Backend {
       threads === 1 ? "1 thread" : `${threads} threads`,
     ].join(", ");
     this.#heapOrNone = shared ?? new Heap(bytes);
-    this.#team = shared && new Team(shared, threads, {
-      leastSaved: eager ? 0 : WORTH.waking,
-      startAfter: eager ? 0 : WORTH.starting,
-      patience: options.patience ?? PATIENCE,
-    });
+    const { barrier, ...worth } = eager ? EAGER : WORTH;
+    const { patience = PATIENCE } = options;
+    this.#team = shared && new Team(shared, threads, { ...worth, patience });
     if (this.#team) abandoned.register(this, this.#team, this);
-    const leastWork = eager ? 0 : WORTH.barrier;
+    const grain = eager ? 1 : LINE / 4;
     this.#compiler = new ProgramCompiler(
       relaxed,
-      shared && { threads, leastWork, grain: eager ? 1 : LINE / 4 },
+      shared && { threads, leastWork: barrier, grain },
     );
   }
 
@@ -156,7 +163,8 @@ class WasmBackend implements Backend {
     this.#reserve(end);
     const tableBytes = 4 * tableSize(planned);
     const table = this.#heap.allocate(tableBytes, ARENA);
-    const program = { run, table, saved, code: module, number: 0 };
+    const code = this.#team && module;
+    const program = { run, table, saved, code, number: 0 };
     // Not the nodes, which would keep the graph.
     const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
@@ -174,6 +182,7 @@ class WasmBackend implements Backend {
 
   dispose(): void {
     this.#team?.stop();
+    this.#team = null;
     abandoned.unregister(this);
     this.#heapOrNone = null;
     this.#liveBytes = 0;

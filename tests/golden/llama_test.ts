@@ -15,7 +15,7 @@ import {
   type Model,
 } from "cotan/nn";
 import { assertCloseData, relativeError } from "../support/allclose.ts";
-import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { eachBackend, inFloat64, withThreads } from "../support/backends.ts";
 import {
   goldenUrl,
   hasGolden,
@@ -202,5 +202,10 @@ for (const name of ["llama-tiny", "stories260K"]) {
   const what =
     `${name} has the golden logits, gradients, training losses and greedy ids`;
   inFloat64(what, (t) => checkCase(name, t, exact), ignore);
-  eachBackend(what, (_, t) => checkCase(name, t, inFloat32), undefined, ignore);
+  eachBackend(
+    what,
+    (_, t) => checkCase(name, t, inFloat32),
+    withThreads,
+    ignore,
+  );
 }

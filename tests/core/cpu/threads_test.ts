@@ -1,6 +1,6 @@
-import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { jit, random, scope, type Tensor, tensor, tree } from "cotan";
+import { jit, ones, random, scope, type Tensor, tensor, tree } from "cotan";
 import {
   closeRuntime,
   createRuntime,
@@ -80,7 +80,7 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
     random.normal(random.key(seed), shape);
   const ids = (count: number, below: number) =>
     tensor(Int32Array.from({ length: count }, (_, i) => i * 7919 % below));
-  const cases: Record<string, () => Tensor> = {
+  const cases: Record<string, () => Tensor | Tensor[]> = {
     "a product by rows": () => normal(0, 200, 130).matmul(normal(1, 130, 70)),
     "a product by columns": () => normal(0, 7, 300).matmul(normal(1, 300, 90)),
     "a product of a batch": () =>
@@ -95,6 +95,8 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
     "sums of rows": () => normal(0, 37, 300).sum({ axis: 1 }),
     "sums of columns": () => normal(0, 3000, 37).sum({ axis: 0 }),
     "a sum of all": () => normal(0, 300, 337).sum(),
+    "several sums of all": () =>
+      [0, 1, 2, 3].map((i) => normal(i, 300, 337 + i).square().sum()),
     "the largest of all": () => normal(0, 300, 337).max(),
     "softmax": () => normal(0, 37, 301).softmax(),
     "a transpose": () => normal(0, 128, 192).transpose().add(0.5),
@@ -109,7 +111,7 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
     await t.step(name, () =>
       assertSameBits(teams, () => {
         using g = jit(f);
-        return [g(), f()];
+        return [g(), f()].flat();
       }));
   }
   teams.forEach(closeRuntime);
@@ -127,6 +129,17 @@ Deno.test("steps of training give the same bits on one thread and on several", a
     }
     return [value!, ...tree.leaves({ params, state }).map(({ leaf }) => leaf)];
   });
+});
+
+Deno.test("memory that grows after the workers have started is theirs as well", async () => {
+  const [one, two] = openTeams(1, 2) as [Runtime, Runtime];
+  const sums = () => [3, 7].map((x) => ones([x, 100]).mul(x).sum());
+  await assertSameBits([one, two], sums);
+  const before = two.backend.memory().reservedBytes;
+  const large = () => [ones([1000, 3000]).mul(2), ...sums()];
+  await assertSameBits([one, two], large);
+  assert(two.backend.memory().reservedBytes > before + 1e7);
+  [one, two].forEach(closeRuntime);
 });
 
 /** Node's workers, of which a test may see and change what is started. */
@@ -244,6 +257,26 @@ Deno.test("where workers are refused, programs run on one thread", () =>
     const { run, backend } = doubling({});
     for (let i = 0; i < 2; i++) assertEquals(await run(), doubled);
     assertEquals(workers, []);
+    backend.dispose();
+  }));
+
+Deno.test("a thread that may not wait looks until the others have come", () =>
+  hiring(plainly, async (workers) => {
+    const { wait } = Atomics;
+    Atomics.wait = () => {
+      throw new TypeError("not here");
+    };
+    const { run, backend } = doubling({});
+    try {
+      // The workers start meanwhile.
+      for (let i = 0; i < 50; i++) {
+        assertEquals(await run(), doubled);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+    } finally {
+      Atomics.wait = wait;
+    }
+    assertEquals(workers.length, 1);
     backend.dispose();
   }));
 
