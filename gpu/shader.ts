@@ -13,6 +13,7 @@ import type { Matrix, View } from "../core/plan/kernel.ts";
 import type { Shape } from "../core/shape.ts";
 import type { Access } from "./expr.ts";
 import { type FunctionName, functionTexts, type Width } from "./functions.ts";
+import { type HalfBuffer, halfElement, halfFunctions } from "./halves.ts";
 import { convert, typeName } from "./scalar.ts";
 
 /** A compute shader, and what to run it on. */
@@ -59,8 +60,8 @@ export function vectorBuffers(
 /** A shader under construction: its buffers and functions. */
 export class Shader {
   readonly #bindings: number[] = [];
-  /** Buffers of halves that are stored one by one. */
-  readonly #shared = new Set<number>();
+  /** Buffers of halves that are stored to. */
+  readonly #stored = new Set<number>();
   readonly #functions = {
     1: new Set<FunctionName>(),
     4: new Set<FunctionName>(),
@@ -92,7 +93,7 @@ export class Shader {
   store(buffer: number, address: string, value: string): string {
     const name = this.buffer(buffer);
     if (!isHalf(this.dtypes[buffer])) return `${name}[${address}] = ${value};`;
-    if (!this.vectors.has(buffer)) this.#shared.add(buffer);
+    this.#stored.add(buffer);
     return `store_${name}(${address}, ${value});`;
   }
 
@@ -126,11 +127,15 @@ export class Shader {
     invariant(y <= maxWorkgroups, `${workgroups} workgroups are too many`);
     const declarations = this.#bindings.map((buffer, binding) => {
       const access = this.writable[buffer] ? "read_write" : "read";
-      const element = this.#elementOf(buffer);
+      const dtype = this.dtypes[buffer]!;
+      const width = this.vectors.has(buffer) ? 4 : 1;
+      const element = isHalf(dtype)
+        ? halfElement(this.#half(buffer))
+        : typeName(dtype === "bool" ? "u32" : dtype, width);
       return `@group(0) @binding(${binding}) var<storage, ${access}> b${buffer}: array<${element}>;`;
     });
     const halves = this.#bindings.filter((b) => isHalf(this.dtypes[b]))
-      .map((b) => this.#access(b));
+      .map((b) => halfFunctions(this.buffer(b), this.#half(b)));
     const group = y === 1 ? "id.x" : `id.y * ${x}u + id.x`;
     const code = [
       ...declarations,
@@ -149,48 +154,9 @@ let group = ${group};`,
     return { code, buffers: this.#bindings, workgroups };
   }
 
-  #elementOf(buffer: number): string {
-    const dtype = this.dtypes[buffer]!;
+  #half(buffer: number): HalfBuffer {
     const isVector = this.vectors.has(buffer);
-    if (!isHalf(dtype)) {
-      return typeName(dtype === "bool" ? "u32" : dtype, isVector ? 4 : 1);
-    }
-    return isVector
-      ? "vec2u"
-      : this.#shared.has(buffer)
-      ? "atomic<u32>"
-      : "u32";
-  }
-
-  /** The functions that read and write a buffer of halves, two in a word. */
-  #access(buffer: number): string {
-    const name = this.buffer(buffer);
-    if (this.vectors.has(buffer)) {
-      const store = this.writable[buffer]
-        ? `
-fn store_${name}(at: u32, bits: vec4u) { ${name}[at] = bits.xz | (bits.yw << vec2u(16u)); }`
-        : "";
-      return `fn load_${name}(at: u32) -> vec4u {
-  let words = ${name}[at];
-  return vec4u(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
-}${store}`;
-    }
-    const isShared = this.#shared.has(buffer);
-    const word = `${name}[at >> 1u]`;
-    // Another invocation may store the other half of the word.
-    const store = isShared
-      ? `
-fn store_${name}(at: u32, bits: u32) {
-  let shift = (at & 1u) << 4u;
-  atomicAnd(&${word}, 0xffff0000u >> shift);
-  atomicOr(&${word}, bits << shift);
-}`
-      : "";
-    return `fn load_${name}(at: u32) -> u32 {
-  return (${
-      isShared ? `atomicLoad(&${word})` : word
-    } >> ((at & 1u) << 4u)) & 0xffffu;
-}${store}`;
+    return { isVector, isStored: this.#stored.has(buffer) };
   }
 }
 

@@ -178,11 +178,11 @@ function evaluate(node: Node, inputs: readonly Data[], out: Data): void {
   const { dtype } = node;
   const from = node.inputs[0]?.dtype;
   const [a, b = a, c = a] = isHalf(from) ? [widen(inputs[0]!, from)] : inputs;
-  const values = isHalf(dtype) ? new Float32Array(out.length) : out;
+  // What gives halves keeps the number.
+  if (isHalf(dtype)) return out.set(narrow(a!, dtype));
   for (let i = 0; i < out.length; i++) {
-    values[i] = scalar(a![i]!, b![i]!, c![i]!, dtype, from);
+    out[i] = scalar(a![i]!, b![i]!, c![i]!, dtype, from);
   }
-  if (isHalf(dtype)) out.set(narrow(values, dtype));
 }
 
 /** A number as an element of a host array: halves are bits there. */

@@ -10,6 +10,7 @@ import type { DType } from "../dtype.ts";
 import { DTypeError, ShapeError, withCaller } from "../errors.ts";
 import { isHalf } from "../half.ts";
 import { fill } from "../ops.ts";
+import { expectWide } from "../rules.ts";
 import { broadcastShapes, format, type Shape } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import type { TensorLike } from "../tensor_methods.ts";
@@ -51,7 +52,7 @@ export function broadcast(
   );
 }
 
-/** Throws where an operand is neither tensor nor number, or tensors among them differ in dtype. */
+/** Throws where an operand is neither tensor nor number, or tensors among them differ in dtype, or are halves. */
 export function expectOneDType(
   op: string,
   operands: readonly TensorLike[],
@@ -68,12 +69,14 @@ export function expectOneDType(
   }
   const [first, ...rest] = tensors;
   const other = rest.find((x) => x.dtype !== first!.dtype);
-  if (!other) return;
-  throw new DTypeError(
-    `Cannot ${op} ${format(first!)} and ${
-      format(other)
-    }: the dtypes differ; use cast`,
-  );
+  if (other) {
+    throw new DTypeError(
+      `Cannot ${op} ${format(first!)} and ${
+        format(other)
+      }: the dtypes differ; use cast`,
+    );
+  }
+  if (first) expectWide(op, first);
 }
 
 function checkNumber(op: string, x: number, dtype: DType): number {
