@@ -4,14 +4,21 @@
  * @module
  */
 
-import { type BackendName, init, type Tensor } from "cotan";
+import { type BackendName, init, type OpenBackend, type Tensor } from "cotan";
+
+/** How many threads wasm computes on, where `COTAN_THREADS` tells. */
+const threads = Deno.env.get("COTAN_THREADS");
+
+function open(backend: BackendName): Promise<OpenBackend> {
+  return init({ backend, ...threads && { threads: Number(threads) } });
+}
 
 /** Backends that open here; a software WebGPU adapter counts. */
 export async function availableBackends(): Promise<BackendName[]> {
-  const { adapter } = await init({ backend: "wasm" });
+  const { adapter } = await open("wasm");
   console.log(`wasm: ${adapter}, ${navigator.hardwareConcurrency} cores`);
   try {
-    const { adapter } = await init({ backend: "webgpu" });
+    const { adapter } = await open("webgpu");
     console.log(`webgpu: ${adapter}`);
     return ["wasm", "webgpu"];
   } catch {
@@ -38,7 +45,7 @@ export function benchOn(
     baseline: backend === "wasm",
     async fn() {
       if (current !== name) {
-        await init({ backend });
+        await open(backend);
         run = await setup();
         current = name;
       }

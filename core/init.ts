@@ -26,6 +26,11 @@ export interface InitOptions {
    * much there is, and 4 GiB elsewhere, which is what the wasm backend can address.
    */
   readonly memory?: number;
+  /**
+   * Most threads of the wasm backend, counting this one; as many as there are processors when absent, up to 8. Workers
+   * start when programs have had enough to do, and results are the same bits on any number of threads.
+   */
+  readonly threads?: number;
   /** A WebGPU device to use instead of a new one; it stays the caller's to destroy. */
   readonly device?: GPUDevice;
 }
@@ -66,10 +71,15 @@ export async function init(
 }
 
 async function open(options: InitOptions): Promise<Backend> {
-  const { backend = "auto", precision = "f32", memory } = options;
+  const { backend = "auto", precision = "f32", memory, threads = 1 } = options;
   if (memory !== undefined && !(memory >= LEAST)) {
     throw new DeviceError(
       `Cannot take ${memory} bytes of memory: a backend needs ${LEAST} at least`,
+    );
+  }
+  if (!(Number.isInteger(threads) && threads >= 1)) {
+    throw new DeviceError(
+      `Cannot compute on ${threads} threads: their number is 1, which means no workers, or more`,
     );
   }
   if (precision === "f64" && backend !== "reference") {
@@ -104,8 +114,11 @@ async function open(options: InitOptions): Promise<Backend> {
   }
 }
 
-function openWasm({ memory }: InitOptions): Backend {
-  return createWasmBackend(memory === undefined ? {} : { bytes: memory });
+function openWasm({ memory, threads }: InitOptions): Backend {
+  return createWasmBackend({
+    ...(memory !== undefined && { bytes: memory }),
+    ...(threads !== undefined && { threads }),
+  });
 }
 
 /** Opens WebGPU; a software adapter only where WebGPU is asked for by name. Loaded when needed, so bundles may leave it out. */

@@ -7,7 +7,14 @@
  */
 
 import { ByteWriter } from "./byte_writer.ts";
-import { control, i32, local as variable, select, v128 } from "./opcodes.ts";
+import {
+  control,
+  i32,
+  i64,
+  local as variable,
+  select,
+  v128,
+} from "./opcodes.ts";
 
 const NO_RESULT = 0x40;
 
@@ -29,12 +36,16 @@ export type Locals<N extends number, T extends Local[] = []> = number extends N
 /** A number known now, or a local that holds it at run time. */
 export type Bound = number | { readonly local: Local };
 
-/** A part of a range. */
-export interface Block {
+/** From where to where. */
+export interface Range {
   /** Its start. */
   readonly from: Bound;
   /** Its end. */
   readonly to: Bound;
+}
+
+/** A part of a range. */
+export interface Block extends Range {
   /** How long it is. */
   readonly size: Bound;
 }
@@ -133,6 +144,13 @@ export class FunctionBuilder {
     return this;
   }
 
+  /** Pushes an i64 constant of at most 32 bits. */
+  long(value: number): this {
+    this.#body.byte(i64.const);
+    this.#body.signed(value);
+    return this;
+  }
+
   /** Pushes a bound. */
   push(bound: Bound): this {
     return typeof bound === "number"
@@ -146,6 +164,14 @@ export class FunctionBuilder {
     this.#body.byte(0); // no promise of alignment
     this.#body.unsigned(offset);
     if (lane !== undefined) this.#body.byte(lane);
+    return this;
+  }
+
+  /** An atomic access to the word at the address on the stack plus `offset` bytes. */
+  atomic(opcode: number, offset = 0): this {
+    encode(this.#body, opcode);
+    this.#body.byte(2); // aligned to four bytes
+    this.#body.unsigned(offset);
     return this;
   }
 
@@ -188,17 +214,29 @@ export class FunctionBuilder {
     return this.if(() => this.doWhile(body, condition));
   }
 
-  /** Cuts a range from 0 into blocks of at most `step`; no loop for a single one. */
-  blocks(extent: number, step: number, body: (block: Block) => void): void {
-    if (extent <= step) return body({ from: 0, to: extent, size: extent });
+  /** Cuts a range into blocks of at most `step`; no loop for one that is known to be a single block. */
+  blocks(
+    { from: first, to: end }: Range,
+    step: number,
+    body: (block: Block) => void,
+  ): void {
+    const known = typeof first === "number" && typeof end === "number";
+    if (known && end - first <= step) {
+      return body({ from: first, to: end, size: end - first });
+    }
     const [from, to, size] = this.locals(3);
-    this.const(0).set(from);
-    this.doWhile(() => {
-      this.get(from).const(step).op(i32.add).const(extent);
-      this.get(from).const(extent - step).op(i32.leS).op(select).tee(to);
+    const isLeft = () => this.get(from).push(end).op(i32.ltS);
+    const next = () => {
+      this.get(from).const(step).op(i32.add).push(end);
+      this.get(from).const(step).op(i32.add).push(end).op(i32.leS);
+      this.op(select).tee(to);
       this.get(from).op(i32.sub).set(size);
       body({ from: { local: from }, to: { local: to }, size: { local: size } });
-    }, () => this.get(to).tee(from).const(extent).op(i32.ltS));
+      this.get(to).set(from);
+    };
+    this.push(first).set(from);
+    if (known) this.doWhile(next, isLeft);
+    else this.while(isLeft, next);
   }
 
   /** Calls the function of that index in the module. */

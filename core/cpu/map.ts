@@ -6,31 +6,40 @@
  * @module
  */
 
-import { visitExpr } from "../plan/expression.ts";
 import type { Expr, MapKernel, Output } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { arrangeMap } from "./arrange.ts";
-import type { Lanes } from "./lanes.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
+import { splitLoops } from "./split.ts";
+import type { StageBuilder } from "./stages.ts";
+import { instructionsOf, workOf } from "./work.ts";
 
-/** Emits a map; its buffers are the first parameters of the function. */
-export function emitMap(lanes: Lanes, kernel: MapKernel): void {
+/** Emits a map as a stage. */
+export function emitMap(stages: StageBuilder, kernel: MapKernel): void {
   if (sizeOf(kernel.shape) === 0) return;
   const { shape, outputs } = arrangeMap(kernel);
   const exprs = outputs.map((o) => o.expr);
   const last = shape.length - 1;
+  const work = workOf(sizeOf(shape), exprs);
+  const views = outputs.map((o) => o.view);
+  const split = stages.divide(
+    work,
+    (division) => splitLoops(shape, last, views, division),
+  );
   const regions = [{ exprs, places: placesOf(outputs), within: last }];
-  const nest = new Nest(lanes, last, regions);
   const phases = phasesOf(copiesFor(exprs));
-  const visit = ({ copies }: { copies: number }) =>
-    storeAll(nest, outputs, copies);
-  nest.enter(() => {
-    if (last < 0) return visit({ copies: 1 });
-    nest.loops(
-      shape.slice(0, -1),
-      0,
-      () => nest.loop(last, 0, shape[last]!, visit, phases),
-    );
+  stages.add(work, split, (lanes, part) => {
+    const nest = new Nest(lanes, last, regions, part);
+    const visit = ({ copies }: { copies: number }) =>
+      storeAll(nest, outputs, copies);
+    nest.enter(() => {
+      if (last < 0) return visit({ copies: 1 });
+      nest.loops(
+        shape.slice(0, -1),
+        0,
+        () => nest.across(last, shape[last]!, visit, phases),
+      );
+    });
   });
 }
 
@@ -58,27 +67,6 @@ export function store(
 
 /** How many vectors side by side are worth their code: more for short expressions. */
 export function copiesFor(exprs: readonly Expr[]): number {
-  let size = 0;
-  const seen = new Set<Expr>();
-  for (const expr of exprs) {
-    visitExpr(expr, (e) => {
-      const { kind } = e;
-      if (kind === "call") size += LONG.has(e.op) ? 20 : 1;
-      else if (kind !== "const") size++;
-    }, seen);
-  }
+  const size = instructionsOf(exprs);
   return size <= 8 ? 4 : size <= 24 ? 2 : 1;
 }
-
-const LONG: ReadonlySet<string> = new Set([
-  "exp",
-  "expm1",
-  "log",
-  "log1p",
-  "sin",
-  "cos",
-  "tanh",
-  "erf",
-  "pow",
-  "threefry",
-]);

@@ -15,14 +15,29 @@ import { buffersOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { withAccs } from "./arrange.ts";
-import type { Block, Bound, FunctionBuilder, Local } from "./assembler.ts";
+import type {
+  Block,
+  Bound,
+  FunctionBuilder,
+  Local,
+  Range,
+} from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, storeAll } from "./map.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
 import { type Packed, PANEL } from "./packing.ts";
 import { sharedNumbers } from "./shared.ts";
+import {
+  type Division,
+  type Part,
+  shareOf,
+  type Split,
+  splitAxis,
+} from "./split.ts";
+import type { StageBuilder } from "./stages.ts";
 import { stripRows, TILE_BYTES } from "./strips.ts";
+import { MADD, PACK, workOf } from "./work.ts";
 
 /** Rows of a block, a multiple of those of a strip, five or six. */
 const M_BLOCK = 60;
@@ -39,22 +54,54 @@ const FEW_COLUMNS = 32;
 /** Longest rows that are read in place, by panels: of longer ones each is on a page of its own. */
 const SHORT_ROW = 1024;
 
-/** Emits a product; its buffers and then the scratch memory are the parameters. Gives the bytes of scratch it needs. */
-export function emitMatmul(
-  lanes: Lanes,
-  kernel: MatmulKernel,
-  scratch: Local,
-): number {
-  const { shape, k, a, b } = kernel;
-  if (sizeOf(shape) === 0) return 0;
-  const { code, relaxed } = lanes;
+/** Emits a product as a stage. */
+export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
+  const { shape, k } = kernel;
+  if (sizeOf(shape) === 0) return;
+  const layout = layoutOf(kernel, stages.relaxed);
+  const exprs = kernel.outputs.map((o) => o.expr);
+  const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
+  const split = stages.divide(
+    work,
+    (division) => splitProduct(kernel, layout, division),
+  );
+  const own = stages.takeOwn(layout.bytes);
+  // Products of a batch that run at the same time must not share what they accumulate in.
+  const isApart = split !== null && split.axis < shape.length - 2;
+  const scratch = isApart ? stages.own : stages.common;
+  const take = (bytes: number): number =>
+    isApart ? stages.takeOwn(bytes) : stages.takeCommon(bytes);
+  const target = targetOf(kernel, scratch, take);
+  stages.add(
+    work,
+    split,
+    (lanes, part) =>
+      emitBlocks(lanes, kernel, layout, target, part, stages.own, own),
+  );
+}
+
+/** How the operands of a product are read. */
+interface Layout {
+  /** Rows of a strip. */
+  readonly strip: number;
+  /** Whether strips of the left operand are read by its rows, by its columns, or from a packed copy. */
+  readonly orderA: "rows" | "columns" | "packed";
+  /** Whether panels of the right operand are packed. */
+  readonly packsB: boolean;
+  /** The inner size of a block. */
+  readonly kBlock: number;
+  /** Where in a thread's scratch memory the packed left operand is; the right one is behind the tile. */
+  readonly aAt: number;
+  /** Bytes of a thread's scratch memory. */
+  readonly bytes: number;
+}
+
+function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
   const strip = stripRows(relaxed);
-  const shared = sharedNumbers(relaxed);
-
   const orderA = a.dtype !== "f32"
     ? "packed"
     : aColumn === 1
@@ -62,27 +109,77 @@ export function emitMatmul(
     : aRow === 1 && n <= FEW_COLUMNS
     ? "columns"
     : "packed";
-  const packsA = orderA === "packed";
   const packsB = bColumn !== 1 || n % PANEL !== 0 ||
     m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32";
-  const aBytes = bytesPerElement(a.dtype), bBytes = bytesPerElement(b.dtype);
-  const packersA = shared.pack[a.dtype as Packed];
-  const packersB = shared.pack[b.dtype as Packed];
   // Blocks of about one size, whole steps of four.
   const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
   const panelBytes = 4 * Math.min(k, kBlock);
-  const bAt = TILE_BYTES;
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
-  const aAt = bAt + (packsB ? panelBytes * columns : 0);
-  const cAt = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
-  const target = targetOf(kernel, scratch, cAt / 4);
+  const aAt = TILE_BYTES + (packsB ? panelBytes * columns : 0);
+  const packsA = orderA === "packed";
+  const bytes = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
+  return { strip, orderA, packsB, kBlock, aAt, bytes };
+}
+
+/** The axis by which a product takes least time: each thread packs what it needs of both operands. */
+function splitProduct(
+  { shape, k, outputs }: MatmulKernel,
+  { orderA, packsB, strip }: Layout,
+  { threads }: Division,
+): Split | null {
+  const rank = shape.length - 2;
+  const [m, n] = shape.slice(rank) as [number, number];
+  const perProduct = m * n * k * MADD;
+  const packA = orderA === "packed" ? m * k * PACK : 0;
+  const packB = packsB ? n * k * PACK : 0;
+  const batch = sizeOf(shape.slice(0, rank));
+  let best: Split | null = null, least = batch * (perProduct + packA + packB);
+  const consider = (split: Split, divided: number, repeated: number) => {
+    if (outputs.some(({ view }) => view.strides[split.axis] === 0)) return;
+    const used = threads * shareOf(split, threads);
+    const time = batch * (divided / used + repeated);
+    if (time < least) [best, least] = [split, time];
+  };
+  const all = perProduct + packA + packB;
+  for (const [axis, extent] of shape.slice(0, rank).entries()) {
+    consider(splitAxis(axis, extent, 1), all, 0);
+  }
+  consider(splitAxis(rank, m, strip), all - packB, packB);
+  consider(splitAxis(rank + 1, n, PANEL), all - packA, packA);
+  return best;
+}
+
+function emitBlocks(
+  lanes: Lanes,
+  kernel: MatmulKernel,
+  layout: Layout,
+  target: Target,
+  part: Part | null,
+  scratch: Local,
+  start: number,
+): void {
+  const { shape, k, a, b } = kernel;
+  const { strip, orderA, packsB, kBlock } = layout;
+  const { code, relaxed } = lanes;
+  const rank = shape.length - 2;
+  const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
+  const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
+  const shared = sharedNumbers(relaxed);
+  const packsA = orderA === "packed";
+  const aBytes = bytesPerElement(a.dtype), bBytes = bytesPerElement(b.dtype);
+  const packersA = shared.pack[a.dtype as Packed];
+  const packersB = shared.pack[b.dtype as Packed];
+  const aAt = start + layout.aAt, bAt = start + TILE_BYTES;
   const { c, outputs } = target;
   const cRow = c.view.strides[rank]!;
 
   const exprs = outputs.map((o) => o.expr);
   const corners = [a, b, c].map((x) => corner(x, rank));
   const places = [...placesOf(outputs), ...corners];
-  const nest = new Nest(lanes, rank + 1, [{ exprs, places, within: rank + 1 }]);
+  const regions = [{ exprs, places, within: rank + 1 }];
+  const nest = new Nest(lanes, rank + 1, regions, part);
+  const rangeOf = (axis: number): Range =>
+    part?.axis === axis ? part : { from: 0, to: shape[axis]! };
 
   nest.enter(() =>
     nest.loops(shape.slice(0, -2), 0, () => {
@@ -91,20 +188,29 @@ export function emitMatmul(
         Local,
         Local,
       ];
-      code.blocks(n, N_BLOCK, (j) =>
-        code.blocks(k, kBlock, (p) => {
-          if (packsB) packB(bBase, j, p);
-          code.blocks(m, M_BLOCK, (i) => {
-            if (packsA) packA(aBase, i, p);
+      code.blocks(rangeOf(rank + 1), N_BLOCK, (j) =>
+        code.blocks({ from: 0, to: k }, kBlock, (p) => {
+          if (packsB) {
+            packB(bBase, j, p);
+          }
+          code.blocks(rangeOf(rank), M_BLOCK, (i) => {
+            if (packsA) {
+              packA(aBase, i, p);
+            }
             multiply(aBase, bBase, cBase, i, j, p);
-            if (outputs.length === 0) return;
-            if (k <= kBlock) return finish(i, j);
-            code.push(p.to).const(k).op(i32.eq).if(() => finish(i, j));
+            if (outputs.length === 0) {
+              return;
+            }
+            if (k <= kBlock) {
+              return finish(i, j);
+            }
+            code.push(p.to).const(k).op(i32.eq).if(() =>
+              finish(i, j)
+            );
           });
         }));
     })
   );
-  return cAt + target.bytes;
 
   function packB(base: Local, j: Block, p: Block): void {
     const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
@@ -153,7 +259,7 @@ export function emitMatmul(
     address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
     code.const(4 * cRow);
     code.push(i.size).push(j.size).push(p.size);
-    code.push(p.from).op(i32.eqz).get(scratch);
+    code.push(p.from).op(i32.eqz).get(scratch).const(start).op(i32.add);
     code.call(orderA === "rows" ? shared.rows : shared.columns);
   }
 
@@ -191,11 +297,17 @@ function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
 }
 
 /** Where the product accumulates, and what is left to compute from it. */
+interface Target {
+  readonly c: Matrix;
+  readonly outputs: MatmulKernel["outputs"];
+}
+
+/** An output to accumulate in, or else scratch memory at an offset that `take` gives. */
 function targetOf(
   { shape, outputs }: MatmulKernel,
   scratch: Local,
-  scratchOffset: number,
-): { c: Matrix; outputs: MatmulKernel["outputs"]; bytes: number } {
+  take: (bytes: number) => number,
+): Target {
   const [m, n] = shape.slice(-2) as [number, number];
   // Sums must not gather where an output still has to read.
   const read = new Set(outputs.flatMap((o) => [...buffersOf(o.expr)]));
@@ -204,17 +316,13 @@ function targetOf(
     !isHalf(o.expr.dtype)
   );
   const host = hosts.find((o) => o.expr.kind === "acc") ?? hosts[0];
-  const inScratch: View = {
-    offset: scratchOffset,
+  const inScratch = (): View => ({
+    offset: take(4 * m * n) / 4,
     strides: [...shape.slice(0, -2).fill(0), n, 1],
-  };
-  const { buffer, view } = host ?? { buffer: scratch, view: inScratch };
+  });
+  const { buffer, view } = host ?? { buffer: scratch, view: inScratch() };
   const c: Matrix = { buffer, view, dtype: "f32" };
   const acc: Expr = { kind: "load", ...c };
   const rest = outputs.filter((o) => o !== host || o.expr.kind !== "acc");
-  return {
-    c,
-    outputs: withAccs(rest, [acc]),
-    bytes: host ? 0 : 4 * m * n,
-  };
+  return { c, outputs: withAccs(rest, [acc]) };
 }

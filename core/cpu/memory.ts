@@ -11,6 +11,7 @@
 
 import { ADDRESSABLE, outOfMemory, type Wanted } from "../budget.ts";
 import { invariant } from "../errors.ts";
+import { control } from "./control.ts";
 
 /** Blocks start and end at multiples of a cache line. */
 export const LINE = 64;
@@ -28,14 +29,19 @@ export class Heap {
   /** What the blocks lie in; views of its buffer end when it grows. */
   readonly memory: WebAssembly.Memory;
   #free: Block[] = [];
-  #end = LINE;
+  #end: number;
   #used = 0;
   #most: number;
 
-  /** An empty heap that grows up to a number of bytes. */
-  constructor(mostBytes: number = ADDRESSABLE) {
+  /** An empty heap that grows up to a number of bytes; one that threads share begins with the words of `control`. */
+  constructor(mostBytes: number = ADDRESSABLE, isShared = false) {
     this.#most = Math.floor(Math.min(mostBytes, ADDRESSABLE) / PAGE);
-    this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#most });
+    this.#end = isShared ? control.end : LINE;
+    this.memory = new WebAssembly.Memory({
+      initial: 1,
+      maximum: this.#most,
+      shared: isShared,
+    });
   }
 
   /** Bytes of all blocks. */

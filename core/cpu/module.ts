@@ -9,9 +9,13 @@
 import { type FunctionCode, valueType } from "./assembler.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
-/** A module that imports its memory as `env.memory` and exports the last function as `run`. */
+/** Most pages of 64 KiB that a memory has. */
+const MOST_PAGES = 65536;
+
+/** A module that imports its memory as `env.memory`, shared with workers or not, and exports the last function as `run`. */
 export function encodeModule(
   functions: readonly FunctionCode[],
+  isShared = false,
 ): Uint8Array<ArrayBuffer> {
   const arities = [...new Set(functions.map((f) => f.params))];
   const out = new ByteWriter();
@@ -34,7 +38,8 @@ export function encodeModule(
     imports.byte(1);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
-    imports.append([2, 0, 0]);
+    imports.append([2, isShared ? 3 : 0, 0]);
+    if (isShared) imports.unsigned(MOST_PAGES);
   });
   section(3, (indices) => {
     indices.unsigned(functions.length);

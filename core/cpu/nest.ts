@@ -20,6 +20,7 @@ import {
   type View,
 } from "../plan/kernel.ts";
 import type { Bound, Local } from "./assembler.ts";
+import type { Part } from "./split.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i32, i32x4, v128 } from "./opcodes.ts";
@@ -96,6 +97,7 @@ export class Nest {
   readonly lanes: Lanes;
   #lane: number;
   #outer: number;
+  #part: Part | null;
   #pointers: Pointers;
   #regions: readonly StudiedRegion[];
   /** The region that loops are for; null where they are for all. */
@@ -110,11 +112,13 @@ export class Nest {
     lanes: Lanes,
     lane: number,
     regions: readonly Region[],
+    part: Part | null,
     outer = lane,
   ) {
     this.lanes = lanes;
     this.#lane = lane;
     this.#outer = outer;
+    this.#part = part;
     this.#pointers = new Pointers(lanes, lane);
     this.#regions = regions.map((region) => this.#studied(region));
   }
@@ -175,11 +179,22 @@ export class Nest {
     });
   }
 
+  /** A loop over all of an axis, or over this thread's part of it. */
+  across(
+    axis: number,
+    extent: number,
+    body: (phase: Phase) => void,
+    phases?: readonly Phase[],
+  ): void {
+    const part = this.#part?.axis === axis ? this.#part : null;
+    this.loop(axis, part?.from ?? 0, part?.to ?? extent, body, phases);
+  }
+
   /** Plain loops over the axes from `first` on, as many as there are extents. */
   loops(extents: readonly number[], first: number, body: () => void): void {
     const [extent, ...inner] = extents;
     if (extent === undefined) return body();
-    this.loop(first, 0, extent, () => this.loops(inner, first + 1, body));
+    this.across(first, extent, () => this.loops(inner, first + 1, body));
   }
 
   /** Runs `body`, whose values are forgotten after it. */

@@ -11,6 +11,7 @@
 
 /** Structured control flow. */
 export const control = {
+  unreachable: 0x00,
   block: 0x02,
   loop: 0x03,
   if: 0x04,
@@ -40,10 +41,27 @@ export const i32 = {
   add: 0x6a,
   sub: 0x6b,
   mul: 0x6c,
+  or: 0x72,
   divS: 0x6d,
   divU: 0x6e,
+  remU: 0x70,
   shl: 0x74,
 } as const;
+
+/** Of the 64-bit integers what a waiting time takes. */
+export const i64 = { const: 0x42, mul: 0x7e, extendS: 0xac } as const;
+
+/** Words that threads share: every access is seen by all of them in one order. */
+export const atomic = {
+  notify: 0xfe000,
+  wait: 0xfe001,
+  load: 0xfe010,
+  store: 0xfe017,
+  add: 0xfe01e,
+} as const;
+
+/** Drops the top of the stack. */
+export const drop = 0x1a;
 
 /** Picks the first of two scalars where the third is not 0. */
 export const select = 0x1b;

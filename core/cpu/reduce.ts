@@ -21,12 +21,15 @@ import type {
 } from "../plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../shape.ts";
 import { type ArrangedReduce, arrangeReduce } from "./arrange.ts";
-import type { Bound, Local } from "./assembler.ts";
+import type { Bound } from "./assembler.ts";
 import { type Combiner, combinerOf } from "./combiner.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { copiesFor, emitMap, store, storeAll } from "./map.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
 import type { Phase } from "./pointers.ts";
+import { type Part, splitLoops } from "./split.ts";
+import type { StageBuilder } from "./stages.ts";
+import { workOf } from "./work.ts";
 
 /** Most elements that are combined one after another, by where the lanes lie. */
 const RUN = { along: 1024, across: 32 };
@@ -37,31 +40,37 @@ const MOST_SCRATCH = 2 ** 26;
 /** Most vectors of state: with what else a loop needs they fit the registers. */
 const MOST_STATE = 8;
 
-/** Emits a reduction; its buffers and then scratch memory are the parameters. Gives the bytes of scratch in use. */
-export function emitReduce(
-  lanes: Lanes,
-  kernel: ReduceKernel,
-  scratch: Local,
-  scratchBytes = 0,
-): number {
-  if (sizeOf(kernel.shape) === 0) return scratchBytes;
+/** Emits a reduction as stages. */
+export function emitReduce(stages: StageBuilder, kernel: ReduceKernel): void {
+  if (sizeOf(kernel.shape) === 0) return;
   const arranged = arrangeReduce(kernel);
-  if (arranged.kind === "map") {
-    emitMap(lanes, arranged);
-    return scratchBytes;
-  }
-  const runs = inRuns(arranged, scratch, scratchBytes);
-  if (!runs) {
-    emitPasses(lanes, arranged);
-    return scratchBytes;
-  }
-  const used = runs.parts.map((part) =>
-    emitReduce(lanes, part, scratch, scratchBytes + runs.bytes)
-  );
-  return Math.max(...used);
+  if (arranged.kind === "map") return emitMap(stages, arranged);
+  const parts = inRuns(arranged, stages);
+  if (parts) parts.forEach((part) => emitReduce(stages, part));
+  else emitPasses(stages, arranged);
 }
 
-function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
+function emitPasses(stages: StageBuilder, kernel: ArrangedReduce): void {
+  const { shape, over, passes, outputs, lane } = kernel;
+  const inside = passes.flatMap((pass) => [
+    ...pass.reductions.map(({ body }) => body),
+    ...pass.outputs.map(({ expr }) => expr),
+  ]);
+  const work = workOf(sizeOf(shape) * sizeOf(over), inside);
+  const stores = [...passes.flatMap((pass) => pass.outputs), ...outputs];
+  const views = stores.map(({ view }) => view);
+  const split = stages.divide(
+    work,
+    (division) => splitLoops(shape, lane, views, division),
+  );
+  stages.add(work, split, (lanes, part) => emitLoops(lanes, kernel, part));
+}
+
+function emitLoops(
+  lanes: Lanes,
+  kernel: ArrangedReduce,
+  part: Part | null,
+): void {
   const { shape, over, passes, outputs, lane } = kernel;
   const rank = shape.length;
   const walks = passes.map((pass) => {
@@ -81,7 +90,7 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
     places: placesOf(outputs),
     within: rank - 1,
   };
-  const nest = new Nest(lanes, lane, [...regions, after], rank - 1);
+  const nest = new Nest(lanes, lane, [...regions, after], part, rank - 1);
   const visit = (copies: number) => {
     walks.forEach((walk, i) => {
       const accs = nest.during(i, () => {
@@ -101,9 +110,8 @@ function emitPasses(lanes: Lanes, kernel: ArrangedReduce): void {
       shape.slice(0, -1),
       0,
       () =>
-        nest.loop(
+        nest.across(
           lane,
-          0,
           shape[lane]!,
           (phase) => visit(phase.copies),
           phasesOf(Math.min(...copies)),
@@ -167,10 +175,14 @@ function emitWalk(
     );
   const loops = (axis: number): void => {
     if (axis !== stretch?.axis) return loop(axis, 0, over[axis]!);
-    code.blocks(over[axis]!, stretch.extent, ({ from, to }) => {
-      loop(axis, from, to);
-      all.forEach((slot) => settle(lanes, combiners, slot));
-    });
+    code.blocks(
+      { from: 0, to: over[axis]! },
+      stretch.extent,
+      ({ from, to }) => {
+        loop(axis, from, to);
+        all.forEach((slot) => settle(lanes, combiners, slot));
+      },
+    );
   };
   loops(0);
   return combiners.map(({ value, combine }, i) => {
@@ -255,13 +267,12 @@ function variables(lanes: Lanes, values: readonly Vec[]): Vec[] {
 
 /**
  * A long reduction as kernels: over runs of its longest axis, over what is left of that axis, and over their results,
- * which lie in scratch memory from `start` on. Null where it is short, or these would take too much.
+ * which lie in scratch memory. Null where it is short, or these would take too much.
  */
 function inRuns(
   kernel: ArrangedReduce,
-  scratch: Local,
-  start: number,
-): { parts: ReduceKernel[]; bytes: number } | null {
+  stages: StageBuilder,
+): ReduceKernel[] | null {
   const { shape, over, passes, outputs, lane } = kernel;
   const rank = shape.length, isAlong = lane >= rank;
   const [pass] = passes;
@@ -279,6 +290,7 @@ function inRuns(
   const results = count * sizeOf(shape);
   const bytes = 4 * results * reductions.length;
   if (bytes > MOST_SCRATCH) return null;
+  const scratch = stages.common, start = stages.takeCommon(bytes);
   // Results of runs lie so that the reduction over them has its lanes as this one.
   const at = isAlong ? rank : 0;
   const strides = stridesOf(inserted(shape, at, count));
@@ -328,7 +340,7 @@ function inRuns(
   };
   const parts = [part(0, run, runs)];
   if (rest > 0) parts.push(part(runs, rest, 1));
-  return { parts: [...parts, total], bytes };
+  return [...parts, total];
 }
 
 function inserted(list: Shape, at: number, value: number): number[] {

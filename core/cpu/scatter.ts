@@ -8,12 +8,17 @@
 
 import type { ScatterKernel } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
-import type { Lanes } from "./lanes.ts";
 import { type Gather, Nest, phasesOf } from "./nest.ts";
 import { f32x4, i32x4 } from "./opcodes.ts";
+import { splitLoops } from "./split.ts";
+import type { StageBuilder } from "./stages.ts";
+import { workOf } from "./work.ts";
 
-/** Emits a scatter; its buffers are the first parameters of the function. */
-export function emitScatter(lanes: Lanes, kernel: ScatterKernel): void {
+/** Nanoseconds that a point takes. */
+const POINT = 2;
+
+/** Emits a scatter as a stage. */
+export function emitScatter(stages: StageBuilder, kernel: ScatterKernel): void {
   const { shape, axis, view, buffer, stride, size, index, source } = kernel;
   if (sizeOf(shape) === 0) return;
   const last = shape.length - 1;
@@ -29,19 +34,27 @@ export function emitScatter(lanes: Lanes, kernel: ScatterKernel): void {
   };
   const exprs = [index, source];
   const regions = [{ exprs, places: [target], within: last }];
-  const nest = new Nest(lanes, last, regions);
   const opcode = dtype === "f32" ? f32x4.add : i32x4.add;
-  const add = () =>
-    nest.isolate(() =>
-      nest.update(target, (old) => lanes.i32(opcode, old, nest.value(source)))
-    );
   // Points that may meet, along the scatter's own axis, must not share a vector.
   const phases = axis === last ? undefined : phasesOf(1);
-  nest.enter(() =>
-    nest.loops(
-      shape.slice(0, -1),
-      0,
-      () => nest.loop(last, 0, shape[last]!, add, phases),
-    )
+  const work = POINT * sizeOf(shape) + workOf(sizeOf(shape), exprs);
+  // The stride on the scatter's own axis is 0, so that it is never divided.
+  const split = stages.divide(
+    work,
+    (division) => splitLoops(shape, last, [view], division),
   );
+  stages.add(work, split, (lanes, part) => {
+    const nest = new Nest(lanes, last, regions, part);
+    const add = () =>
+      nest.isolate(() =>
+        nest.update(target, (old) => lanes.i32(opcode, old, nest.value(source)))
+      );
+    nest.enter(() =>
+      nest.loops(
+        shape.slice(0, -1),
+        0,
+        () => nest.across(last, shape[last]!, add, phases),
+      )
+    );
+  });
 }

@@ -25,7 +25,11 @@ import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
-import { ProgramCompiler, tableSize } from "./program.ts";
+import { ProgramCompiler } from "./program.ts";
+import { ownStride, tableSize } from "./run.ts";
+import { Team, type TeamProgram } from "./team.ts";
+import { hasWorkers } from "./threads.ts";
+import type { Run } from "./worker.ts";
 
 /** Settings of the wasm backend. */
 export interface WasmOptions {
@@ -33,7 +37,33 @@ export interface WasmOptions {
   readonly relaxed?: boolean;
   /** Most bytes of memory; as many as 32-bit addresses reach when absent. */
   readonly bytes?: number;
+  /** Most threads, with this one; as many as there are processors when absent, up to 8. */
+  readonly threads?: number;
+  /** Divides whatever can be divided, from the first run on, so that tests of small sizes go through threads. */
+  readonly eager?: boolean;
+  /** Milliseconds after which a worker that does not answer is given up. */
+  readonly patience?: number;
 }
+
+/** Most threads when their number is not given: more are of little use to most programs. */
+const MOST_THREADS = 8;
+
+/** Nanoseconds that are worth a barrier, that are worth telling workers or waking them, and that are worth starting them. */
+const WORTH = {
+  barrier: 20_000,
+  telling: 10_000,
+  waking: 50_000,
+  starting: 100_000_000,
+};
+
+/** The same where all work is divided. */
+const EAGER = { barrier: 0, telling: 0, waking: 0, starting: 0 };
+
+/** Two minutes: threads that share a step are never so far apart. */
+const PATIENCE = 120_000;
+
+/** Ends the workers of backends that were left open. */
+const abandoned = new FinalizationRegistry<Team>((team) => team.stop());
 
 const ARENA = "the arena of a program";
 
@@ -49,7 +79,7 @@ class WasmStorage implements Storage {
   }
 }
 
-/** A backend that runs kernels as WebAssembly in this thread. */
+/** A backend that runs kernels as WebAssembly in this thread and in workers. */
 export function createWasmBackend(options: WasmOptions = {}): Backend {
   return new WasmBackend(options);
 }
@@ -66,15 +96,32 @@ class WasmBackend implements Backend {
     alignment: LINE,
   };
   #heapOrNone: Heap | null;
+  #team: Team | null;
   #compiler: ProgramCompiler;
   #liveBytes = 0;
   /** Memory that all programs share, as they run one at a time: arena pages and scratch. */
   #workspace = { address: 0, bytes: 0 };
 
-  constructor({ relaxed = hasRelaxedSimd(), bytes }: WasmOptions) {
-    this.adapter = relaxed ? "wasm: simd, relaxed simd" : "wasm: simd";
-    this.#heapOrNone = new Heap(bytes);
-    this.#compiler = new ProgramCompiler(relaxed);
+  constructor(options: WasmOptions) {
+    const { relaxed = hasRelaxedSimd(), bytes, eager = false } = options;
+    const wanted = options.threads ?? Math.min(processors(), MOST_THREADS);
+    const shared = wanted > 1 && hasWorkers() ? sharedHeap(bytes) : null;
+    const threads = shared ? wanted : 1;
+    this.adapter = [
+      "wasm: simd",
+      ...relaxed ? ["relaxed simd"] : [],
+      threads === 1 ? "1 thread" : `${threads} threads`,
+    ].join(", ");
+    this.#heapOrNone = shared ?? new Heap(bytes);
+    const { barrier, ...worth } = eager ? EAGER : WORTH;
+    const { patience = PATIENCE } = options;
+    this.#team = shared && new Team(shared, threads, { ...worth, patience });
+    if (this.#team) abandoned.register(this, this.#team, this);
+    const grain = eager ? 1 : LINE / 4;
+    this.#compiler = new ProgramCompiler(
+      relaxed,
+      shared && { threads, leastWork: barrier, grain },
+    );
   }
 
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
@@ -111,24 +158,28 @@ class WasmBackend implements Backend {
 
   compile(graph: Graph, _: readonly boolean[], plan: () => Plan): Executable {
     const planned = plan();
-    const { module, scratchBytes } = this.#compiler.compile(planned);
+    const { module, scratch, saved } = this.#compiler.compile(planned);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module), {
       env: { memory: this.#heap.memory },
     });
-    const run = instance.exports.run as (table: number) => void;
+    const run = instance.exports.run as Run;
+    const threads = this.#team?.threads ?? 1;
+    const own = threads * ownStride(scratch.own);
     const offsets: number[] = [];
     let end = 0;
-    for (const bytes of [...planned.pages, scratchBytes]) {
+    for (const bytes of [...planned.pages, scratch.common, own]) {
       offsets.push(end);
       end += Math.ceil(bytes / LINE) * LINE;
     }
     this.#reserve(end);
     const tableBytes = 4 * tableSize(planned);
     const table = this.#heap.allocate(tableBytes, ARENA);
+    const code = this.#team && module;
+    const program = { run, table, saved, code, number: 0 };
     // Not the nodes, which would keep the graph.
     const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
-      run: (inputs) => this.#run(planned, types, inputs, table, offsets, run),
+      run: (inputs) => this.#run(planned, types, inputs, offsets, program),
       dispose: () => this.#heapOrNone?.free(table, tableBytes),
     };
   }
@@ -141,6 +192,9 @@ class WasmBackend implements Backend {
   }
 
   dispose(): void {
+    this.#team?.stop();
+    this.#team = null;
+    abandoned.unregister(this);
     this.#heapOrNone = null;
     this.#liveBytes = 0;
   }
@@ -154,9 +208,8 @@ class WasmBackend implements Backend {
     plan: Plan,
     types: readonly Type[],
     inputs: readonly Storage[],
-    table: number,
     offsets: readonly number[],
-    run: (table: number) => void,
+    program: TeamProgram,
   ): Storage[] {
     invariant(inputs.length === plan.inputs, "inputs of a program are missing");
     const given = inputs.map(own);
@@ -180,8 +233,10 @@ class WasmBackend implements Backend {
       ...outputs.map((s) => s.address),
       ...offsets.map((offset) => this.#workspace.address + offset),
     ];
+    const { run, table } = program;
     new Uint32Array(this.#heap.memory.buffer, table).set(addresses);
-    run(table);
+    if (this.#team) this.#team.run(program);
+    else run(table, 0, 1);
     for (const index of plan.freed) this.free(given[index]!);
     return outputs;
   }
@@ -235,4 +290,18 @@ function hasRelaxedSimd(): boolean {
   const lanes = new Lanes(code, true);
   lanes.madd(1, 1, 1);
   return WebAssembly.validate(encodeModule([code.finish()]));
+}
+
+/** How many processors there are, as far as that is told. */
+function processors(): number {
+  return globalThis.navigator?.hardwareConcurrency ?? 1;
+}
+
+/** A heap that threads may share, or null where that much memory cannot be had so. */
+function sharedHeap(bytes?: number): Heap | null {
+  try {
+    return new Heap(bytes, true);
+  } catch {
+    return null;
+  }
 }

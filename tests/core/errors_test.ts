@@ -306,6 +306,10 @@ Deno.test("a backend that cannot be opened is named", async () => {
       { backend: "cuda" as "wasm" },
       'Cannot open the backend "cuda": there are webgpu, wasm and reference',
     ],
+    ...[0, 1.5].map((threads): typeof cases[number] => [
+      { backend: "wasm", threads },
+      `Cannot compute on ${threads} threads: their number is 1, which means no workers, or more`,
+    ]),
   ];
   for (const [options, text] of cases) {
     const error = await init(options).then(() => null, (error) => error);

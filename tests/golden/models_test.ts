@@ -8,7 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import { jit, tree, valueAndGrad } from "cotan";
 import { adamw, applyUpdates, fromPretrained, generate } from "cotan/nn";
 import { relativeError } from "../support/allclose.ts";
-import { eachBackend, inFloat64 } from "../support/backends.ts";
+import { eachBackend, inFloat64, withThreads } from "../support/backends.ts";
 import {
   goldenUrl,
   hasGolden,
@@ -205,5 +205,10 @@ for (const name of cases) {
   const what =
     `${name} has the golden states, logits, gradients, training losses and greedy ids`;
   inFloat64(what, (t) => checkCase(name, t, exact), ignore);
-  eachBackend(what, (_, t) => checkCase(name, t, inFloat32), undefined, ignore);
+  eachBackend(
+    what,
+    (_, t) => checkCase(name, t, inFloat32),
+    withThreads,
+    ignore,
+  );
 }

@@ -30,7 +30,7 @@ import { assertCloseData } from "../support/allclose.ts";
 import { eachBackend } from "../support/backends.ts";
 import { varied } from "./support.ts";
 
-const others = ["wasm", "webgpu"] as const;
+const others = ["wasm", "threads", "webgpu"] as const;
 
 /** Asserts that values are within 1e-5 of the largest: a sum may cancel down to less. */
 function assertNear(

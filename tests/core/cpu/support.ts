@@ -20,10 +20,11 @@ import type {
 } from "../../../core/plan/kernel.ts";
 import { type Shape, stridesOf } from "../../../core/shape.ts";
 
-/** The backend with fused multiply-add where there is one, and without. */
+/** The backend with fused multiply-add where there is one, without, and with all work divided among threads. */
 export const backends: Record<string, Backend> = {
-  "relaxed simd": createWasmBackend(),
-  "plain simd": createWasmBackend({ relaxed: false }),
+  "relaxed simd": createWasmBackend({ threads: 1 }),
+  "plain simd": createWasmBackend({ relaxed: false, threads: 1 }),
+  "3 threads": createWasmBackend({ threads: 3, eager: true }),
 };
 
 /** Contents of a buffer. */

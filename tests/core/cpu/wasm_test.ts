@@ -255,12 +255,11 @@ for (const [name, backend] of Object.entries(backends)) {
   });
 }
 
-Deno.test("the adapter tells whether relaxed SIMD is used", () => {
-  assertEquals(
-    createWasmBackend({ relaxed: true }).adapter,
-    "wasm: simd, relaxed simd",
-  );
-  assertEquals(createWasmBackend({ relaxed: false }).adapter, "wasm: simd");
+Deno.test("the adapter tells whether relaxed SIMD is used, and how many threads", () => {
+  const adapterOf = (relaxed: boolean, threads: number) =>
+    createWasmBackend({ relaxed, threads }).adapter;
+  assertEquals(adapterOf(true, 3), "wasm: simd, relaxed simd, 3 threads");
+  assertEquals(adapterOf(false, 1), "wasm: simd, 1 thread");
 });
 
 Deno.test("a program that needs too much memory throws, and earlier programs still run", async () => {

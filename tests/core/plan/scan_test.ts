@@ -205,4 +205,4 @@ eachBackend("random programs run in loops as unrolled", async (name) => {
     }
   });
   await check(holds, name === "wasm" ? 60 : 8);
-}, ["wasm", "webgpu"]);
+}, ["wasm", "threads", "webgpu"]);

@@ -1,0 +1,106 @@
+/**
+ * Stages: the functions of a kernel, which run one after another. The threads that share a stage wait for one another
+ * before the next.
+ *
+ * A function has as parameters the addresses of the kernel's buffers, of scratch memory that all threads share, and of
+ * the thread's own; and if it is divided, the number of the thread and how many there are.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import { FunctionBuilder, type FunctionCode, type Local } from "./assembler.ts";
+import { Lanes } from "./lanes.ts";
+import { type Division, type Part, partOf, type Split } from "./split.ts";
+
+/** A function of a kernel. */
+export interface Stage extends FunctionCode {
+  /** Whether it is divided among threads. */
+  readonly isSplit: boolean;
+  /** Nanoseconds on one thread, about. */
+  readonly work: number;
+}
+
+/** Scratch memory of a kernel. */
+export interface Scratch {
+  /** Bytes that all threads share. */
+  readonly common: number;
+  /** Bytes that each thread has for itself. */
+  readonly own: number;
+}
+
+/** The code of a kernel. */
+export interface CompiledKernel {
+  /** Its functions, in order. */
+  readonly stages: readonly Stage[];
+  /** Scratch memory that they need. */
+  readonly scratch: Scratch;
+  /** How many of the shared functions it needs. */
+  readonly shared: number;
+}
+
+/** Writes the stages of one kernel. */
+export class StageBuilder {
+  /** Whether the engine has relaxed SIMD. */
+  readonly relaxed: boolean;
+  /** How work is divided; null where there is one thread. */
+  readonly division: Division | null;
+  /** The parameter with the scratch memory that threads share. */
+  readonly common: Local;
+  /** The parameter with a thread's own. */
+  readonly own: Local;
+  /** What has been written. */
+  readonly stages: Stage[] = [];
+  #common = 0;
+  #ownBytes = 0;
+
+  /** No stages yet, of a kernel with so many buffers. */
+  constructor(buffers: number, relaxed: boolean, division: Division | null) {
+    this.relaxed = relaxed;
+    this.division = division;
+    this.common = buffers;
+    this.own = buffers + 1;
+  }
+
+  /** Scratch memory that the stages need. */
+  get scratch(): Scratch {
+    return { common: this.#common, own: this.#ownBytes };
+  }
+
+  /** Takes shared scratch memory, and gives where in it. */
+  takeCommon(bytes: number): number {
+    const at = this.#common;
+    this.#common += bytes;
+    return at;
+  }
+
+  /** Takes scratch memory for each thread, and gives where in it. */
+  takeOwn(bytes: number): number {
+    const at = this.#ownBytes;
+    this.#ownBytes += bytes;
+    return at;
+  }
+
+  /** A way to divide what takes so many nanoseconds; null where that is not worth it. */
+  divide(
+    work: number,
+    split: (division: Division) => Split | null,
+  ): Split | null {
+    const { division } = this;
+    return division && work >= division.leastWork ? split(division) : null;
+  }
+
+  /** Writes a stage; `emit` is given the part of the thread if it is divided. */
+  add(
+    work: number,
+    split: Split | null,
+    emit: (lanes: Lanes, part: Part | null) => void,
+  ): void {
+    const params = this.own + 1;
+    const code = new FunctionBuilder(split ? params + 2 : params);
+    const part = split && partOf(code, split, params, params + 1);
+    emit(new Lanes(code, this.relaxed), part);
+    this.stages.push({ ...code.finish(), isSplit: split !== null, work });
+  }
+}

@@ -1,0 +1,206 @@
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import {
+  jit,
+  ones,
+  random,
+  scan,
+  scope,
+  type Tensor,
+  tensor,
+  tree,
+} from "cotan";
+import {
+  closeRuntime,
+  createRuntime,
+  type Runtime,
+  withRuntime,
+} from "../../../core/context.ts";
+import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import type { Expr, Place, Plan, Step } from "../../../core/plan/kernel.ts";
+import { buildWithGradient, programs } from "../../support/graphs.ts";
+import { applyOp, opNames, upload } from "../../support/primitives.ts";
+import { check } from "../../support/runs.ts";
+import { type Sample, samples } from "../../support/samples.ts";
+import { plainAdamw, trainingStep } from "../../support/workloads.ts";
+import { load, noise, whole } from "./support.ts";
+
+/** Runtimes on one thread and on several, with all work divided. */
+function openTeams(...counts: number[]): Runtime[] {
+  return counts.map((threads) =>
+    createRuntime(createWasmBackend({ threads, eager: true }))
+  );
+}
+
+/** The bits of the results of a function on a runtime; what it makes is freed. */
+async function bitsOn(
+  runtime: Runtime,
+  f: () => readonly Tensor[],
+): Promise<Uint8Array[]> {
+  const results = withRuntime(runtime, () => scope(f));
+  const data = await Promise.all(results.map((x) => x.data()));
+  for (const x of new Set(results)) x.dispose();
+  return data.map(({ buffer, byteOffset, byteLength }) =>
+    new Uint8Array(buffer, byteOffset, byteLength)
+  );
+}
+
+/** Asserts that a function gives the same bits on the first runtime and on the others. */
+async function assertSameBits(
+  [one, ...others]: readonly Runtime[],
+  f: () => readonly Tensor[],
+): Promise<void> {
+  const expected = await bitsOn(one!, f);
+  for (const team of others) assertEquals(await bitsOn(team, f), expected);
+}
+
+Deno.test("every primitive gives the same bits on any number of threads", async (t) => {
+  const teams = openTeams(1, 2, 3);
+  for (const op of opNames) {
+    const arbitrary: fc.Arbitrary<Sample> = samples[op];
+    const property = fc.asyncProperty(
+      arbitrary,
+      ({ inputs, params }) =>
+        assertSameBits(teams, () => [applyOp(op, inputs.map(upload), params)]),
+    );
+    await t.step(op, () => check(property, 8));
+  }
+  teams.forEach(closeRuntime);
+});
+
+Deno.test("random programs give the same bits on any number of threads", async () => {
+  const teams = openTeams(1, 2, 5);
+  const property = fc.asyncProperty(
+    programs,
+    (program) =>
+      assertSameBits(teams, () => {
+        using f = jit((...xs: Tensor[]) => buildWithGradient(program, xs));
+        return f(...program.inputs.map(upload));
+      }),
+  );
+  await check(property, 30);
+  teams.forEach(closeRuntime);
+});
+
+Deno.test("large kernels of every kind give the same bits on any number of threads", async (t) => {
+  const teams = openTeams(1, 2, 3, 5);
+  const normal = (seed: number, ...shape: number[]) =>
+    random.normal(random.key(seed), shape);
+  const ids = (count: number, below: number) =>
+    tensor(Int32Array.from({ length: count }, (_, i) => i * 7919 % below));
+  const cases: Record<string, () => Tensor | Tensor[]> = {
+    "a product by rows": () => normal(0, 200, 130).matmul(normal(1, 130, 70)),
+    "a product by columns": () => normal(0, 7, 300).matmul(normal(1, 300, 90)),
+    "a product of a batch": () =>
+      normal(0, 6, 20, 30).matmul(normal(1, 6, 30, 10)),
+    "a product stored by columns, with what follows": () =>
+      normal(0, 90, 40).matmul(normal(1, 40, 50)).add(1).transpose()
+        .tanh().add(normal(2, 50, 90)),
+    "a product that accumulates beside its halves": () =>
+      normal(0, 6, 150, 90).matmul(normal(1, 6, 90, 100)).cast("f16"),
+    "one row times a matrix": () =>
+      normal(0, 1, 300).matmul(normal(1, 300, 90)),
+    "sums of rows": () => normal(0, 37, 300).sum({ axis: 1 }),
+    "sums of columns": () => normal(0, 3000, 37).sum({ axis: 0 }),
+    "a sum of all": () => normal(0, 300, 337).sum(),
+    "several sums of all": () =>
+      [0, 1, 2, 3].map((i) => normal(i, 300, 337 + i).square().sum()),
+    "the largest of all": () => normal(0, 300, 337).max(),
+    "a loop": () => {
+      const [h, w] = [normal(0, 90, 40).mul(2), normal(1, 40, 40)];
+      const step = (h: Tensor, x: Tensor) => {
+        const carry = h.matmul(w).tanh().add(x.flip([0]));
+        return { carry, y: carry.sum({ axis: 0 }) };
+      };
+      const { carry, ys } = scan(step, h, normal(2, 9, 90, 40));
+      return [carry.softmax(), ys];
+    },
+    "softmax": () => normal(0, 37, 301).softmax(),
+    "a transpose": () => normal(0, 128, 192).transpose().add(0.5),
+    "a table's gradient": () =>
+      normal(0, 50, 40).scatterAdd(
+        ids(600 * 40, 50).reshape([600, 40]),
+        normal(1, 600, 40),
+        { axis: 0 },
+      ),
+  };
+  for (const [name, f] of Object.entries(cases)) {
+    await t.step(name, () =>
+      assertSameBits(teams, () => {
+        using g = jit(f);
+        return [g, g, g, g, f].flatMap((run) => run());
+      }));
+  }
+  teams.forEach(closeRuntime);
+});
+
+Deno.test("threads wait for one another before a loop, in it and after it", async () => {
+  const size = 4000, view = whole([size]);
+  const x = load(0, { offset: size - 1, strides: [-1] });
+  const expr: Expr = { kind: "call", op: "add", args: [x, x], dtype: "f32" };
+  // Twice the elements in reverse: each thread reads what the other has stored.
+  const turn = (from: Place, to: Place): Step => ({
+    kernel: {
+      kind: "map",
+      shape: [size],
+      outputs: [{ buffer: 1, view, expr }],
+    },
+    buffers: [from, to],
+    dtypes: ["f32", "f32"],
+  });
+  const slot = (i: number): Place => {
+    return { kind: "arena", page: 0, offset: 4 * size * i, bytes: 4 * size };
+  };
+  const plan: Plan = {
+    inputs: 1,
+    outputs: [{ kind: "new", size, dtype: "f32" }],
+    freed: [],
+    steps: [
+      turn({ kind: "input", index: 0 }, slot(0)),
+      turn(slot(0), slot(1)),
+      turn(slot(1), slot(0)),
+      turn(slot(0), { kind: "output", index: 0 }),
+    ],
+    pages: [8 * size],
+    loops: [{ first: 1, end: 3, trips: 3 }],
+  };
+  const backend = createWasmBackend({ threads: 2, eager: true });
+  const graph = { inputs: [], outputs: [] };
+  const program = backend.compile(graph, [false], () => plan);
+  const data = Float32Array.from(noise(size));
+  const input = backend.upload(data, "f32");
+  for (let i = 0; i < 20; i++) {
+    const [out] = program.run([input]);
+    assertEquals(
+      await backend.download(out!, "f32", size),
+      data.map((x) => 256 * x),
+    );
+    backend.free(out!);
+  }
+  backend.dispose();
+});
+
+Deno.test("steps of training give the same bits on one thread and on several", async () => {
+  const sizes = { C: 32, H: 4, T: 16, V: 50, layers: 2 };
+  await assertSameBits(openTeams(1, 2, 3), () => {
+    const { f, args, donate } = trainingStep(sizes, plainAdamw);
+    using step = jit(f, { donate });
+    let [params, state, x, y] = args;
+    let value: Tensor | null = null;
+    for (let i = 0; i < 3; i++) {
+      ({ params, state, value } = step(params, state, x, y));
+    }
+    return [value!, ...tree.leaves({ params, state }).map(({ leaf }) => leaf)];
+  });
+});
+
+Deno.test("memory that grows after the workers have started is theirs as well", async () => {
+  const [one, two] = openTeams(1, 2) as [Runtime, Runtime];
+  const sums = () => [3, 7].map((x) => ones([x, 100]).mul(x).sum());
+  await assertSameBits([one, two], sums);
+  const before = two.backend.memory().reservedBytes;
+  const large = () => [ones([1000, 3000]).mul(2), ...sums()];
+  await assertSameBits([one, two], large);
+  assert(two.backend.memory().reservedBytes > before + 1e7);
+  [one, two].forEach(closeRuntime);
+});
