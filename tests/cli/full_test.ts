@@ -39,25 +39,69 @@ Deno.test({
     }),
 });
 
+/** The data of E2E, for a pretrained Llama. */
+const e2e = [
+  ...["--model", `${shared}/stories260K/hf-converted`],
+  ...["--data", `${shared}/e2e/train_rebuilt_lora_format.txt.gz`],
+  ...["--valid", `${shared}/e2e/lora_valid.txt`, "--valid-stride", "20"],
+  ...["--seq", "128", "--backend", "wasm"],
+];
+
+/** A run of 300 steps with adapters of q and v; gives the held-out losses. */
+async function adapted(
+  out: string,
+  ...options: string[]
+): Promise<[before: number, after: number]> {
+  const result = await run(
+    ...["finetune", ...e2e, "--alpha", "16", "--targets", "q_proj,v_proj"],
+    ...["--steps", "300", "--batch", "8", "--lr", "1e-2", "--warmup", "20"],
+    ...["--weight-decay", "0", "--out", out, ...options],
+  );
+  assert(result.status === 0, result.errors.join("\n"));
+  return losses(result.out);
+}
+
 Deno.test({
-  name: "a pretrained Llama learns E2E by LoRA as with PyTorch",
+  name:
+    "a pretrained Llama learns E2E by LoRA as with PyTorch, and by DyLoRA at every rank",
   ignore: !isFull || !await exists(shared),
   fn: () =>
     inFolder(async (folder) => {
-      const { status, out, errors } = await run(
-        "finetune",
-        ...["--model", `${shared}/stories260K/hf-converted`],
-        ...["--data", `${shared}/e2e/train_rebuilt_lora_format.txt.gz`],
-        ...["--valid", `${shared}/e2e/lora_valid.txt`, "--valid-stride", "20"],
-        ...["--rank", "8", "--alpha", "16", "--targets", "q_proj,v_proj"],
-        ...["--steps", "300", "--batch", "8", "--seq", "128"],
-        ...["--lr", "1e-2", "--warmup", "20", "--weight-decay", "0"],
-        ...["--backend", "wasm", "--out", `${folder}/out`],
-      );
-      assert(status === 0, errors.join("\n"));
-      const [before, after] = losses(out);
+      const [before, after] = await adapted(`${folder}/lora`, "--rank", "8");
       assertAlmostEquals(before, 5.5, 0.01);
       // PyTorch gets 1.44.
       assert(after <= 1.7, `from ${before} to ${after}`);
+      await adapted(
+        ...[`${folder}/dylora`, "--rank", "8", "--method", "dylora"] as const,
+        ...["--rank-mode", "full"],
+      );
+      const { out, errors } = await run(
+        ...["sweep", ...e2e, "--adapter", `${folder}/dylora`],
+        ...["--beside", `${folder}/lora`],
+      );
+      const rows = [...out.matchAll(/^ +(\d) +([\d.]+) +([\d.]+)$/gm)];
+      assert(rows.length === 8, errors.join("\n"));
+      const all = rows.map(([, , dylora, cut]) => [dylora, cut].map(Number));
+      // PyTorch gets 3.34 to 2.08, and 8.17 for LoRA cut to rank 1.
+      all.forEach(([loss], i) => {
+        assert(loss! < 3.9, out);
+        assert(i === 0 || loss! < all[i - 1]![0]! + 0.1, out);
+      });
+      assert(all[7]![0]! <= 2.4 && all[0]![1]! > 6, out);
+      console.log(out.slice(out.indexOf("rank")));
+    }),
+});
+
+Deno.test({
+  name: "a cascade of three stages learns E2E",
+  ignore: !isFull || !await exists(shared),
+  fn: () =>
+    inFolder(async (folder) => {
+      const [before, after] = await adapted(
+        ...[`${folder}/lorasc`, "--rank", "8", "--method", "lorasc"] as const,
+        ...["--stages", "3"],
+      );
+      assert(after < before - 2, `from ${before} to ${after}`);
+      console.log(`LoRASC: ${after}`);
     }),
 });
