@@ -105,7 +105,7 @@ const packed: fc.Arbitrary<Sample> = fc.record({
         dtype: "i32",
       },
       stride: columns,
-      size: 10 * rows,
+      size: 4 * rows,
       dtype,
     }
     : { kind: "load", buffer: 0, view, dtype };
@@ -126,7 +126,7 @@ const packed: fc.Arbitrary<Sample> = fc.record({
       }],
     },
     [
-      narrow(wave(picks ? 10 * rows * columns : size, 3), dtype),
+      narrow(wave(picks ? 4 * rows * columns : size, 3), dtype),
       narrow(wave(size), dtype),
     ],
   ];
