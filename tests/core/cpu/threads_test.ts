@@ -40,9 +40,11 @@ async function bitsOn(
   const results = withRuntime(runtime, () => scope(f));
   const data = await Promise.all(results.map((x) => x.data()));
   for (const x of new Set(results)) x.dispose();
-  return data.map(({ buffer, byteOffset, byteLength }) =>
-    new Uint8Array(buffer, byteOffset, byteLength)
-  );
+  return data.map(({ buffer, byteOffset, byteLength }) => {
+    // What is handed out is a copy: many functions of the platform take no memory that is shared.
+    assert(buffer instanceof ArrayBuffer);
+    return new Uint8Array(buffer, byteOffset, byteLength);
+  });
 }
 
 /** Asserts that a function gives the same bits on the first runtime and on the others. */
