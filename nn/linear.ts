@@ -8,29 +8,14 @@
  * @module
  */
 
-import { format, scope, ShapeError, type Tensor } from "../core/mod.ts";
-import { adapted, projectFrom } from "./adapter.ts";
-import { type Adapters, inForce, type Lora } from "./adapter_forms.ts";
-import { type Bottleneck, bottlenecked } from "./bottleneck.ts";
-import {
-  dense,
-  formatWeight,
-  shapeOf,
-  type Weight,
-  widened,
-  withDense,
-} from "./quantized.ts";
+import type { Tensor } from "../core/mod.ts";
+import type { Adapters, Lora } from "./adapter_forms.ts";
+import { type Affine, affine } from "./affine.ts";
 
 /** A linear layer as PyTorch's nn.Linear keeps it. */
-export type Linear<A extends Adapters = Lora> = {
+export type Linear<A extends Adapters = Lora> = Affine<A> & {
   /** [out, in]. */
   readonly weight: Tensor;
-  /** [out]; none when absent or null. */
-  readonly bias?: Tensor | null;
-  /** Adapters; none when absent. */
-  readonly lora?: A;
-  /** A bottleneck adapter of the output; none when absent. */
-  readonly bottleneck?: Bottleneck | null;
 };
 
 /**
@@ -50,21 +35,5 @@ export type Linear<A extends Adapters = Lora> = {
  * ```
  */
 export function linear(p: Linear<Adapters>, x: Tensor): Tensor {
-  const { weight, bias } = inForce<Weight, typeof p.bias>(p);
-  const shape = shapeOf(weight);
-  if (shape.length !== 2 || x.shape.at(-1) !== shape[1]) {
-    throw new ShapeError(
-      `Cannot apply a linear layer of weight ${formatWeight(weight)} to ${
-        format(x)
-      }: the last axis must be ${shape[1]}`,
-    );
-  }
-  return scope(() => {
-    const own = withDense(x, weight, (x, w) => x.matmul(w.transpose()));
-    const y = adapted(own, p.lora, {
-      project: projectFrom(x),
-      weight: () => dense(weight),
-    });
-    return bottlenecked(bias ? y.add(widened(bias)) : y, p.bottleneck);
-  });
+  return affine(p, x, { name: "linear", into: 1 });
 }

@@ -14,6 +14,7 @@ export type {
   Saved,
   SlicedLora,
 } from "./adapter_forms.ts";
+export type { Affine } from "./affine.ts";
 export { attention, type AttentionOptions } from "./attention.ts";
 export {
   classificationLoss,

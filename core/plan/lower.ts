@@ -11,17 +11,11 @@ import { toposort } from "../graph.ts";
 import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { sizeOf, stridesOf, type Type } from "../shape.ts";
-import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
+import { buffersOf } from "./expression.ts";
 import { groupNodes } from "./group.ts";
-import {
-  ACC,
-  type Build,
-  inline,
-  type InlineState,
-  load,
-  matrix,
-} from "./inline.ts";
-import type { Expr, Matrix, Output, SimpleKernel, View } from "./kernel.ts";
+import { type Build, inline, type InlineState, load } from "./inline.ts";
+import { asEpilogue, withAcc } from "./accumulate.ts";
+import type { Expr, Output, SimpleKernel, View } from "./kernel.ts";
 import { lowerLoop } from "./loop.ts";
 import type { Lowered, Program } from "./lowered.ts";
 import {
@@ -32,13 +26,7 @@ import {
 } from "./reach.ts";
 import { schedule } from "./schedule.ts";
 import { partsRead } from "./subgraphs.ts";
-import {
-  backView,
-  contiguous,
-  isContiguous,
-  isView,
-  reshapeView,
-} from "./view.ts";
+import { backView, contiguous, isView } from "./view.ts";
 
 /** What is known while a graph is lowered. */
 interface State extends InlineState, Program {
@@ -228,77 +216,6 @@ function tryRoot(
     emit(state, kernel, make.axes);
     return newValue(state, node);
   }
-}
-
-/** A store over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
-function asEpilogue(
-  { view, expr }: Omit<Output, "buffer">,
-  root: Node,
-  acc: Node,
-): Omit<Output, "buffer"> | null {
-  if (sizeOf(root.shape) !== sizeOf(acc.shape)) return null;
-  const move = (view: View) => reshapeView(view, root.shape, acc.shape);
-  const there = move(view), moved = mapViews(expr, move);
-  let found = false;
-  const out = there && moved && mapLeaves(moved, (e) => {
-    if (e.kind !== "load" || e.buffer !== ACC) return e;
-    found = true;
-    return isContiguous(e.view, acc.shape)
-      ? { kind: "acc", index: 0, dtype: e.dtype }
-      : null;
-  });
-  return found && out ? { view: there!, expr: out } : null;
-}
-
-/** The kernel around a reduction or product, given its outputs; and the buffers it reads for it. */
-function withAcc(
-  state: State,
-  acc: Node,
-  build: Build,
-): {
-  kernel: (outputs: Output[]) => SimpleKernel;
-  axes: readonly number[];
-  reads: Set<number>;
-} {
-  const { shape } = acc;
-  if (acc.op === "matmul") {
-    const [a, b] = acc.inputs.map((x) => matrix(state, x)) as [Matrix, Matrix];
-    return {
-      kernel: (outputs) => {
-        return {
-          kind: "matmul",
-          shape,
-          k: acc.inputs[0]!.shape.at(-1)!,
-          a,
-          b,
-          outputs,
-        };
-      },
-      axes: shape.map((_, i) => i),
-      reads: new Set([a.buffer, b.buffer]),
-    };
-  }
-  const [x] = acc.inputs;
-  const { axes } = acc.params as Params["sum"];
-  const order = x!.shape.map((_, i) => i).filter((i) => !axes.includes(i));
-  const perm = [...order, ...axes];
-  const inner = inline(
-    state,
-    { root: null, acc: null, exprs: build.exprs },
-    x!,
-  );
-  const body = mapViews(inner, ({ offset, strides }) => ({
-    offset,
-    strides: perm.map((axis) => strides[axis]!),
-  }))!;
-  const over = axes.map((axis) => x!.shape[axis]!);
-  const combine = acc.op as "sum" | "max";
-  const passes = [{ reductions: [{ combine, body }], outputs: [] }];
-  return {
-    kernel: (outputs) => ({ kind: "reduce", shape, over, passes, outputs }),
-    axes: perm,
-    reads: buffersOf(body),
-  };
 }
 
 /** A node within a kernel that reads too many buffers which is best computed on its own: the widest that fits alone. */

@@ -16,6 +16,13 @@ import {
   readTensors,
 } from "../support/golden.ts";
 import { batchOf, type Inputs, lossOf } from "./losses.ts";
+import {
+  assertRelative,
+  exact,
+  inFloat32,
+  type Tolerances,
+  type Training,
+} from "./tolerances.ts";
 
 /** Folders of golden files. */
 const cases: readonly string[] = [
@@ -29,13 +36,7 @@ const cases: readonly string[] = [
 ];
 
 /** What inputs.json holds beside the inputs, and expected.json. */
-interface Training {
-  readonly adamw: {
-    readonly lr: number;
-    readonly betas: [number, number];
-    readonly eps: number;
-    readonly weight_decay: number;
-  };
+interface Given extends Training {
   readonly greedy?: {
     readonly prompt_ids: number[];
     readonly new_tokens: number;
@@ -51,36 +52,13 @@ interface Expected {
   readonly greedy_ids?: number[];
 }
 
-/** Largest relative errors. */
-interface Tolerances {
-  readonly loss: number;
-  readonly states: number;
-  readonly grad: number;
-  readonly training: number;
-}
-
-const inFloat32: Tolerances = {
-  loss: 2e-6,
-  states: 1e-5,
-  grad: 1e-4,
-  training: 1e-4,
-};
-
-/** The files hold states and gradients as float32, losses in full. */
-const exact: Tolerances = {
-  loss: 1e-9,
-  states: 2e-7,
-  grad: 2e-7,
-  training: 1e-9,
-};
-
 async function checkCase(
   name: string,
   t: Deno.TestContext,
   tolerances: Tolerances,
 ): Promise<void> {
   const folder = `golden/${name}`;
-  const inputs = readJson<Inputs & Training>(`${folder}/inputs.json`);
+  const inputs = readJson<Inputs & Given>(`${folder}/inputs.json`);
   const expected = readJson<Expected>(`${folder}/expected.json`);
   const tensors = readTensors(`${folder}/expected.safetensors`);
   const { model, params, config } = await fromPretrained(goldenUrl(folder), {
@@ -184,20 +162,6 @@ async function checkCase(
       expected.greedy_ids,
     );
   });
-}
-
-function assertRelative(
-  actual: number,
-  expected: number,
-  rtol: number,
-  what: string,
-): void {
-  const error = Math.abs(actual - expected) /
-    Math.max(1e-30, Math.abs(expected));
-  assert(
-    error <= rtol,
-    `${what} is ${actual}, expected ${expected}: off by ${error}`,
-  );
 }
 
 const ignore = !hasGolden;

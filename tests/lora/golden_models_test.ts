@@ -9,6 +9,13 @@ import { jit, type Tensor, tree, valueAndGrad, zeros } from "cotan";
 import { isAdapter, loadLoralib, mergeAdapters, verifyMerge } from "cotan/lora";
 import { adamw, applyUpdates, fromPretrained } from "cotan/nn";
 import { batchOf, type Inputs, lossOf } from "../golden/losses.ts";
+import {
+  assertRelative,
+  exact,
+  inFloat32,
+  type Tolerances,
+  type Training,
+} from "../golden/tolerances.ts";
 import { relativeError } from "../support/allclose.ts";
 import { eachBackend, inFloat64 } from "../support/backends.ts";
 import {
@@ -23,7 +30,7 @@ import {
 const cases = ["lora-bert-linear", "lora-gpt2-mergedlinear"] as const;
 
 /** What inputs.json holds beside the inputs. */
-interface Training {
+interface Given extends Training {
   readonly lora: {
     readonly r: number;
     readonly lora_alpha: number;
@@ -32,40 +39,11 @@ interface Training {
     /** Which slices are adapted. */
     readonly enable_lora?: boolean[];
   };
-  readonly adamw: {
-    readonly lr: number;
-    readonly betas: [number, number];
-    readonly eps: number;
-    readonly weight_decay: number;
-  };
 }
 interface Expected {
   readonly loss: number;
   readonly adamw_losses: number[];
 }
-
-/** Largest relative errors. */
-interface Tolerances {
-  readonly loss: number;
-  readonly states: number;
-  readonly grad: number;
-  readonly training: number;
-}
-
-const inFloat32: Tolerances = {
-  loss: 2e-6,
-  states: 1e-5,
-  grad: 1e-4,
-  training: 1e-4,
-};
-
-/** The files hold all but losses as float32. */
-const exact: Tolerances = {
-  loss: 1e-9,
-  states: 2e-7,
-  grad: 2e-7,
-  training: 1e-9,
-};
 
 /** The name of a factor in the files, and which of its equal parts it is: those of slices lie below one another. */
 function placeOf(
@@ -99,7 +77,7 @@ async function checkCase(
   tolerances: Tolerances,
 ): Promise<void> {
   const folder = `golden/${name}`;
-  const inputs = readJson<Inputs & Training>(`${folder}/inputs.json`);
+  const inputs = readJson<Inputs & Given>(`${folder}/inputs.json`);
   const expected = readJson<Expected>(`${folder}/expected.json`);
   const tensors = readTensors(`${folder}/expected.safetensors`);
   const { model, params, config } = await fromPretrained(goldenUrl(folder), {
@@ -211,16 +189,6 @@ async function checkCase(
     const { relative } = await verifyMerge(apply, adapted);
     assert(relative <= tolerances.states, `merging changes by ${relative}`);
   });
-}
-
-function assertRelative(
-  actual: number,
-  expected: number,
-  rtol: number,
-  what: string,
-): void {
-  const error = Math.abs(actual - expected) / Math.abs(expected);
-  assert(error <= rtol, `${what} is ${actual}, not ${expected}`);
 }
 
 const ignore = !hasGolden;
