@@ -25,9 +25,9 @@ import {
   warmupSteps,
 } from "./job.ts";
 import { describeModel, loadModel, OWN_MODEL } from "./model.ts";
+import { learnerOf } from "./learners.ts";
 import {
   checkMethod,
-  learnerOf,
   makesAdapter,
   type MethodOptions,
   methodOptions,

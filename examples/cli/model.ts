@@ -5,8 +5,14 @@
  */
 
 import { type Tree, tree } from "../../core/mod.ts";
+import { exists } from "../../nn/checkpoint/files.ts";
 import { fromPretrained, type Tokenizer } from "../../nn/checkpoint/mod.ts";
-import type { Model, ModelConfig } from "../../nn/models/mod.ts";
+import {
+  type CausalModel,
+  isCausal,
+  type ModelConfig,
+} from "../../nn/models/mod.ts";
+import { UsageError } from "./args.ts";
 
 /** The model that comes with Cotan. */
 export const OWN_MODEL = "moby-1m";
@@ -14,7 +20,7 @@ export const OWN_MODEL = "moby-1m";
 /** A model in memory. */
 export interface Loaded {
   /** The model. */
-  readonly model: Model;
+  readonly model: CausalModel;
   /** Its parameters. */
   readonly params: Tree;
   /** Its tokenizer. */
@@ -25,13 +31,28 @@ export interface Loaded {
   readonly folder: string | URL;
 }
 
-/** Loads a model from a folder, or the one that comes with Cotan. */
+/** What may be a model of the Hugging Face Hub: a name, or an owner and a name. */
+const HUB_ID = /^[\w-][\w.-]*(?:\/[\w.-]+)?$/;
+
+/** Loads a causal language model from a folder, or the one that comes with Cotan. */
 export async function loadModel(name: string): Promise<Loaded> {
-  const folder = name === OWN_MODEL
+  const source = name === OWN_MODEL
     ? new URL(`../assets/${OWN_MODEL}`, import.meta.url)
     : name;
-  const loaded = await fromPretrained(folder, { tokenizer: true });
-  return { ...loaded, folder };
+  if (source === name && HUB_ID.test(name) && !await exists(name)) {
+    throw new UsageError(
+      `--model ${name} is no folder; commands do not fetch from the Hugging Face Hub: fromPretrained("${name}") of cotan/nn does, ` +
+        `in a script with --allow-net and --allow-env, and tells the folder`,
+    );
+  }
+  const loaded = await fromPretrained(source, { tokenizer: true });
+  const { model } = loaded;
+  if (isCausal(model)) return { ...loaded, model };
+  throw new UsageError(
+    `--model ${name} is a ${
+      loaded.config.model_type ?? "model"
+    } that does not continue texts; give a causal language model`,
+  );
 }
 
 /** `llama, 922,240 parameters, context 256`. */

@@ -85,6 +85,14 @@ const mistakes: Record<string, Mistake> = {
     ["--valid", "no/such.txt"],
     "error: Cannot read no/such.txt: there is no such file",
   ),
+  "a model of the Hub": given(
+    ["--model", "openai-community/gpt2"],
+    'error: --model openai-community/gpt2 is no folder; commands do not fetch from the Hugging Face Hub: fromPretrained("openai-community/gpt2") of cotan/nn does, in a script with --allow-net and --allow-env, and tells the folder',
+  ),
+  "a model that does not continue texts": config(
+    { architectures: ["LlamaForSequenceClassification"], num_labels: 2 },
+    /^error: (Cannot load .*|--model .* is a llama that does not continue texts; give a causal language model)$/,
+  ),
   "a missing model": given(
     ["--model", "./no/such"],
     /^error: Cannot load a model from .\/no\/such: there is no such folder; give one with config\.json and model\.safetensors/,

@@ -7,15 +7,15 @@
 import { encodeHeader } from "../../../nn/checkpoint/safetensors_header.ts";
 import { modelFromConfig, type RawConfig } from "../../../nn/models/mod.ts";
 
-/** About as many parameters as GPT-2 small: 124 million. */
+/** GPT-2 small: 124 million parameters. */
 export const SMALL = {
-  architectures: ["LlamaForCausalLM"],
+  architectures: ["GPT2LMHeadModel"],
+  model_type: "gpt2",
   vocab_size: 50257,
-  hidden_size: 768,
-  intermediate_size: 2048,
-  num_hidden_layers: 12,
-  num_attention_heads: 12,
-  tie_word_embeddings: true,
+  n_positions: 1024,
+  n_embd: 768,
+  n_layer: 12,
+  n_head: 12,
 };
 
 /** Writes a model's folder with bf16 weights in a number of shards; returns the number of parameters. */
