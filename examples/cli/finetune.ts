@@ -128,6 +128,7 @@ export async function finetune(
     ...(from && { from }),
     model,
     tokenizer,
+    start: params,
     learner,
     schedule,
     prompt: samplePrompt(values.prompt, data.held, tokenizer, chat),

@@ -107,6 +107,8 @@ export interface Job extends CommandContext {
   readonly model: Model;
   /** Its tokenizer. */
   readonly tokenizer: Tokenizer;
+  /** The parameters before anything is trained. */
+  readonly start: Tree;
   /** What is trained, and how. */
   readonly learner: Learner;
   /** Its learning rates. */
@@ -134,8 +136,7 @@ export async function runJob(job: Job): Promise<Tree | null> {
   const { model, values, terminal, signal, out, from, learner } = job;
   const { labelSmoothing = 0 } = job;
   const { batch, steps, seed } = values;
-  const base = tree.merge(learner.trainable, learner.frozen);
-  const before = from ? null : await evaluate(job, base, "before");
+  const before = from ? null : await evaluate(job, job.start, "before");
   await Deno.mkdir(out, { recursive: true });
   using metrics = new Metrics(`${out}/metrics.jsonl`, from !== undefined);
   if (before !== null) metrics.write({ step: 0, heldOutLoss: before });

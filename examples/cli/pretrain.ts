@@ -135,6 +135,7 @@ export async function pretrain(
     ...data,
     model,
     tokenizer,
+    start: params,
     learner: plainLearner(
       tree.partition(params, () => true),
       chain(
