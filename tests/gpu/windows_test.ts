@@ -141,7 +141,7 @@ const kinds: Record<string, [fc.Arbitrary<Sample>, bytes: number]> = {
   reductions: [reductions, 2 ** 14],
   sums: [sums, 1024],
   passes: [passes, 1024],
-  products: [products, 4096],
+  products: [products, 2 ** 14],
   scatters: [scatters, 256],
   groups: [groups, 1024],
 };
