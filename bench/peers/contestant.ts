@@ -6,7 +6,7 @@
 
 import type { Opening, Times } from "./serve.ts";
 
-/** How a process is started; the name of the workload follows its arguments' first `at`. */
+/** How a process is started. */
 export interface Command {
   readonly program: string;
   /** Arguments before the name of the workload. */
