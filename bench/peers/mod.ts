@@ -1,0 +1,206 @@
+/**
+ * Measures Cotan beside its peers, in turns, prints a table and writes bench/results.json: `deno task bench:peers`.
+ *
+ * @module
+ */
+
+import { helpText, UsageError } from "../../examples/cli/args.ts";
+import { type CaseName, mistake } from "./cases.ts";
+import { type Command, Contestant } from "./contestant.ts";
+import { OPTIONS, parseRequest, type Request } from "./options.ts";
+import { type Outcome, type Row, timesTable } from "./table.ts";
+
+/** Turns of each on a workload: what else the machine does meanwhile then falls on all of them. */
+const TURNS = 3;
+
+const here = (file: string): string => new URL(file, import.meta.url).pathname;
+
+/** A script as a user runs it. Packages that outgrow V8's default heap keep what they need. */
+function script(
+  file: string,
+  flags: readonly string[],
+  behind: readonly string[] = [],
+): Command {
+  const before = [
+    "run",
+    "--allow-all",
+    "--no-check",
+    "--quiet",
+    "--v8-flags=--max-old-space-size=8192",
+    ...flags,
+    here(file),
+  ];
+  return { program: Deno.execPath(), before, behind, env: {} };
+}
+
+/** Who takes part, by the name of their column. */
+function contestants({ threads, peers }: Request): Map<string, Command> {
+  const most = String(threads.at(-1)!);
+  // Without the configuration there is no lock file for what only peers need.
+  const peer = (file: string): Command => script(file, ["--no-config"]);
+  const commands = {
+    jax: peer("jax.ts"),
+    tfjs: peer("tfjs.ts"),
+    torch: {
+      program: "python3",
+      before: [here("pytorch.py")],
+      behind: [most],
+      // What Debian's build needs to be at its best: OpenMP's OpenBLAS, and no pages that are given back at each step.
+      env: {
+        LD_LIBRARY_PATH: "/usr/lib/x86_64-linux-gnu/openblas-openmp",
+        MALLOC_MMAP_MAX_: "0",
+        MALLOC_TRIM_THRESHOLD_: "100000000000",
+        OMP_NUM_THREADS: most,
+      },
+    },
+  };
+  return new Map([
+    ...threads.map((n): [string, Command] => [
+      columnOf(n),
+      script("cotan.ts", [], [String(n)]),
+    ]),
+    ...peers.map((name): [string, Command] => [name, commands[name]]),
+  ]);
+}
+
+function columnOf(threads: number): string {
+  return `cotan, ${threads} thread${threads === 1 ? "" : "s"}`;
+}
+
+/** Someone who is ready to run a workload. */
+interface Ready {
+  readonly who: string;
+  readonly contestant: Contestant;
+  readonly first: number;
+  readonly mistake: string | null;
+  readonly times: number[];
+}
+
+/** Prepares a workload by everyone, one after another; whoever is missing is taken out of `commands`. */
+async function prepare(
+  name: CaseName,
+  commands: Map<string, Command>,
+  limit: number,
+  outcomes: Record<string, Outcome>,
+): Promise<Ready[]> {
+  const ready: Ready[] = [];
+  for (const [who, command] of [...commands]) {
+    const fail = (none: string, isMissing = false): void => {
+      outcomes[who] = { none };
+      if (isMissing) commands.delete(who);
+      console.error(`${isMissing ? "all" : name} without ${who}: ${none}`);
+    };
+    let contestant: Contestant | null = null;
+    try {
+      contestant = new Contestant(command, name, limit * 1000);
+      const opening = await contestant.opening();
+      if ("facts" in opening) {
+        const { first, facts } = opening;
+        const wrong = mistake(name, facts);
+        ready.push({ who, contestant, first, mistake: wrong, times: [] });
+        continue;
+      }
+      if ("missing" in opening) fail(opening.missing, true);
+      else if ("error" in opening) fail(opening.error);
+      else outcomes[who] = { none: opening.absent };
+    } catch (error) {
+      const isMissing = error instanceof Deno.errors.NotFound;
+      const message = isMissing
+        ? `there is no ${command.program}`
+        : (error as Error).message;
+      fail(message, isMissing);
+    }
+    await contestant?.[Symbol.asyncDispose]();
+  }
+  return ready;
+}
+
+/** Runs a workload by everyone, in turns. */
+async function runCase(
+  name: CaseName,
+  commands: Map<string, Command>,
+  { seconds, limit }: Request,
+): Promise<Row> {
+  const outcomes: Record<string, Outcome> = {};
+  const ready = await prepare(name, commands, limit, outcomes);
+  const spent = new Map<string, number>();
+  for (let turn = 0; turn < TURNS; turn++) {
+    for (const { who, contestant, times } of ready) {
+      const before = spent.get(who) ?? 0;
+      if (outcomes[who] || before >= seconds * 1000) continue;
+      const start = performance.now();
+      try {
+        times.push(...await contestant.measure(seconds * 1000 / TURNS));
+      } catch (error) {
+        outcomes[who] = { none: (error as Error).message };
+        console.error(`${name} without ${who}: ${(error as Error).message}`);
+      }
+      spent.set(who, before + performance.now() - start);
+    }
+  }
+  for (const { who, contestant, first, mistake, times } of ready) {
+    outcomes[who] ??= { first, times, mistake };
+    await contestant[Symbol.asyncDispose]();
+  }
+  return { name, outcomes };
+}
+
+/** Whether everything that Cotan computed is right. */
+async function measure(request: Request): Promise<boolean> {
+  const commands = contestants(request);
+  const load = Deno.loadavg()[0]!;
+  console.log(
+    `${navigator.hardwareConcurrency} processors, load ${load.toFixed(2)}${
+      load >= 1 ? ": others compute too, so read the ratios alone" : ""
+    }`,
+  );
+  const rows: Row[] = [];
+  let isRight = true;
+  for (const name of request.cases) {
+    console.log(name);
+    const row = await runCase(name, commands, request);
+    rows.push(row);
+    for (const who of request.threads.map(columnOf)) {
+      const outcome = row.outcomes[who];
+      if (outcome && "times" in outcome && outcome.mistake === null) continue;
+      isRight = false;
+      if (!outcome || !("times" in outcome)) continue;
+      console.error(`${name} is wrong by ${who}: ${outcome.mistake}`);
+    }
+  }
+  const ours = columnOf(request.threads.at(-1)!);
+  const names = [...request.threads.map(columnOf), ...request.peers]
+    .filter((who) => commands.has(who));
+  const peers = request.peers.filter((peer) => commands.has(peer));
+  console.log(`\n${timesTable(rows, names, ours, peers)}`);
+  const results = {
+    date: new Date().toISOString(),
+    deno: Deno.version.deno,
+    processors: navigator.hardwareConcurrency,
+    load,
+    seconds: request.seconds,
+    rows,
+  };
+  const file = new URL("../results.json", import.meta.url);
+  await Deno.writeTextFile(file, JSON.stringify(results, null, 1) + "\n");
+  return isRight;
+}
+
+/** Runs the command; returns its exit status. */
+async function main(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    const summary = "Measures Cotan on wasm beside its peers.";
+    console.log(helpText("deno task bench:peers", summary, OPTIONS));
+    return 0;
+  }
+  try {
+    const request = parseRequest(args, navigator.hardwareConcurrency);
+    return await measure(request) ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(`error: ${error.message}`);
+    return 1;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
