@@ -210,6 +210,23 @@ Deno.test("a loss that is not finite ends the run and names the step", async () 
   });
 });
 
+Deno.test("weights that are not finite after the last step are named, and not saved", async () => {
+  await inFolder(async (folder) => {
+    const options = await prepare(folder);
+    const { status, errors } = await run(
+      ...["finetune", ...options, "--lr", "1e39", "--warmup", "0"],
+      ...["--steps", "1"],
+    );
+    assertEquals(status, 1);
+    assertEquals(errors.length, 1);
+    assertMatch(
+      errors[0]!,
+      /^error: model\.layers\.0\.self_attn\.[qv]_proj\.lora\.[ab] is not finite any more, and was not saved; a lower --lr may help$/,
+    );
+    assertEquals(await names(`${folder}/out`), ["metrics.jsonl"]);
+  });
+});
+
 Deno.test("live bytes after 200 steps are those after 20", async () => {
   using _ = await init({ backend: "wasm" });
   const live: number[] = [];
