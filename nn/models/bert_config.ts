@@ -73,7 +73,7 @@ export function checkBertConfig(
     vocab_size: read.integer("vocab_size"),
     hidden_size: read.integer("hidden_size"),
     intermediate_size: read.integer("intermediate_size"),
-    num_hidden_layers: read.integer("num_hidden_layers"),
+    num_hidden_layers: read.blocks("num_hidden_layers"),
     num_attention_heads: read.integer("num_attention_heads"),
     max_position_embeddings: read.integer("max_position_embeddings", 512),
     type_vocab_size: read.integer("type_vocab_size", 2),

@@ -11,10 +11,15 @@ import { FormatError } from "../../core/mod.ts";
 /** The content of a config.json. */
 export type RawConfig = { readonly [key: string]: unknown };
 
+/** Most blocks of a model: more are a mistake, and would take all memory for their names. */
+const MOST_BLOCKS = 4096;
+
 /** Reads fields of a configuration; null counts as absent. */
 export interface ConfigReader {
   /** A positive integer. */
   integer(name: string, fallback?: number): number;
+  /** A number of blocks: a positive integer that some model might have. */
+  blocks(name: string, fallback?: number): number;
   /** A positive number. */
   positive(name: string, fallback?: number): number;
   /** True or false. */
@@ -51,6 +56,15 @@ export function readConfig(config: RawConfig, kind: string): ConfigReader {
         name,
         "a positive integer",
         (v) => Number.isSafeInteger(v) && (v as number) > 0,
+        fallback,
+      ) as number,
+    blocks: (name, fallback) =>
+      read(
+        name,
+        `a positive integer of at most ${MOST_BLOCKS}`,
+        (v) =>
+          Number.isInteger(v) && (v as number) > 0 &&
+          (v as number) <= MOST_BLOCKS,
         fallback,
       ) as number,
     positive: (name, fallback) =>

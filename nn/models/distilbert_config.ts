@@ -63,7 +63,7 @@ export function checkDistilbertConfig(config: RawConfig): FullDistilbertConfig {
     vocab_size: read.integer("vocab_size"),
     dim: read.integer("dim"),
     hidden_dim: read.integer("hidden_dim"),
-    n_layers: read.integer("n_layers"),
+    n_layers: read.blocks("n_layers"),
     n_heads: read.integer("n_heads"),
     max_position_embeddings: read.integer("max_position_embeddings", 512),
     activation: (config.activation as string | null) ?? "gelu",

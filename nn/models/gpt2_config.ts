@@ -82,7 +82,7 @@ export function checkGPT2Config(config: RawConfig): FullGPT2Config {
     n_positions: positions,
     max_position_embeddings: positions,
     n_embd: channels,
-    n_layer: read.integer("n_layer"),
+    n_layer: read.blocks("n_layer"),
     n_head: heads,
     n_inner: read.integer("n_inner", 4 * channels),
     activation_function: String(config.activation_function ?? "gelu_new"),

@@ -116,7 +116,7 @@ export function checkLlamaConfig(config: RawConfig): LlamaSpec {
     read.fail(`the head size is ${size}, and must be an even integer`);
   }
   const { base, scaling } = readRope(config, family.name, family.base);
-  const blocks = read.integer("num_hidden_layers");
+  const blocks = read.blocks("num_hidden_layers");
   const hasBias = read.flag("attention_bias", false);
   const full = {
     ...config,

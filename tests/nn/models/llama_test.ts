@@ -218,3 +218,11 @@ Deno.test("the rotary embedding is scaled as the configuration says, in either f
   };
   assert(gap(await by({ rope_scaling: llama3 }), halved) < 1e-12);
 });
+
+Deno.test("a number of blocks that no model has is refused before memory is", () => {
+  assertThrows(
+    () => llama({ ...config, num_hidden_layers: 1e9 }),
+    FormatError,
+    "Cannot build a Llama model: num_hidden_layers is 1000000000, and must be a positive integer of at most 4096",
+  );
+});
