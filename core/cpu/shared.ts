@@ -92,6 +92,11 @@ export function sharedFunctions(relaxed: boolean): FunctionCode[] {
   ];
 }
 
-function packersFrom(any: number): Packers {
-  return { any, rows: any + 1, columns: any + 2, strips: any + 3 };
+function packersFrom(first: number): Packers {
+  return {
+    any: first,
+    rows: first + 1,
+    columns: first + 2,
+    strips: first + 3,
+  };
 }
