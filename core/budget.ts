@@ -15,12 +15,13 @@ export const ADDRESSABLE: number = 2 ** 32 - 2 ** 16;
 /** What memory is for: a tensor of a type, or something with a name. */
 export type Wanted = Type | string;
 
-/** The error of an allocation that a budget does not allow; nothing has been taken yet. */
+/** The error of an allocation that a budget does not allow; nothing has been taken yet. `wayOut` ends the sentence. */
 export function outOfMemory(
   wanted: Wanted,
   bytes: number,
   inUse: number,
   budget: number,
+  wayOut = "",
 ): DeviceError {
   const pieces = inUse + bytes <= budget ? ", the rest in smaller pieces" : "";
   return new DeviceError(
@@ -28,7 +29,7 @@ export function outOfMemory(
       formatBytes(inUse)
     } of ${
       formatBytes(budget)
-    } are in use${pieces}; a smaller batch needs less`,
+    } are in use${pieces}; a smaller batch needs less${wayOut}`,
   );
 }
 

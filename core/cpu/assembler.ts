@@ -1,5 +1,5 @@
 /**
- * A small WebAssembly assembler: functions with i32 parameters and no results.
+ * A small WebAssembly assembler: functions of addresses and integers, without results.
  *
  * This module is browser compatible.
  *
@@ -19,19 +19,34 @@ import {
 const NO_RESULT = 0x40;
 
 /** Type of a local. */
-export const valueType = { i32: 0x7f, v128: 0x7b } as const;
+export const valueType = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;
 
 /** One of the types of locals. */
 export type ValueType = typeof valueType[keyof typeof valueType];
 
-/** Index of a local or parameter of a function. */
-export type Local = number;
+/** Bits of an address. */
+export type Width = 32 | 64;
 
-/** As many locals as a number says. */
-export type Locals<N extends number, T extends Local[] = []> = number extends N
-  ? Local[]
-  : T["length"] extends N ? T
-  : Locals<N, [...T, Local]>;
+declare const kind: unique symbol;
+
+/** Index of a local or parameter of a function, by what that holds. */
+export type LocalOf<K extends "integer" | "address" | "vector"> =
+  & number
+  & { readonly [kind]: K };
+
+type AnyLocal = LocalOf<"integer" | "address" | "vector">;
+
+/** A local that holds an i32. */
+export type Local = LocalOf<"integer">;
+
+/** A local that holds an address: an i32, or an i64 where addresses have 64 bits. */
+export type Pointer = LocalOf<"address">;
+
+/** As many of a type as a number says. */
+export type Several<T, N extends number, L extends T[] = []> = number extends N
+  ? T[]
+  : L["length"] extends N ? L
+  : Several<T, N, [...L, T]>;
 
 /** A number known now, or a local that holds it at run time. */
 export type Bound = number | { readonly local: Local };
@@ -52,37 +67,56 @@ export interface Block extends Range {
 
 /** A finished function. */
 export interface FunctionCode {
-  /** Number of i32 parameters; there are no results. */
-  readonly params: number;
+  /** Types of the parameters; there are no results. */
+  readonly params: readonly ValueType[];
   /** Locals and instructions as a module holds them. */
   readonly body: Uint8Array;
 }
 
 /** Writes one function; instructions chain. */
 export class FunctionBuilder {
-  /** Number of i32 parameters, which are the first locals. */
-  readonly params: number;
-  #types: ValueType[] = [];
-  #free = new Map<ValueType, Local[]>();
-  #taken: Local[] = [];
+  /** Bits of an address. */
+  readonly width: Width;
+  #params: readonly ValueType[];
+  /** Types of the locals, of which the parameters are the first. */
+  #types: ValueType[];
+  #free = new Map<ValueType, number[]>();
+  #taken: number[] = [];
   #entry = new ByteWriter();
   #body = new ByteWriter();
 
   /** An empty function. */
-  constructor(params: number) {
-    this.params = params;
+  constructor(width: Width, params: readonly ValueType[]) {
+    this.width = width;
+    this.#params = params;
+    this.#types = [...params];
   }
 
-  /** A local, freed with the scope that it is taken in. */
-  local(type: ValueType = valueType.i32): Local {
-    const local = this.#free.get(type)?.pop() ?? this.#newLocal(type);
-    this.#taken.push(local);
-    return local;
+  /** A local for an integer, freed with the scope that it is taken in, as those below are. */
+  local(): Local {
+    return this.#take(valueType.i32) as Local;
   }
 
-  /** Several i32 locals. */
-  locals<N extends number>(count: N): Locals<N> {
-    return Array.from({ length: count }, () => this.local()) as Locals<N>;
+  /** A local for an address. */
+  pointer(): Pointer {
+    return this.#take(addressType(this.width)) as Pointer;
+  }
+
+  /** A local for a vector. */
+  vector(): LocalOf<"vector"> {
+    return this.#take(valueType.v128) as LocalOf<"vector">;
+  }
+
+  /** Several locals for integers. */
+  locals<N extends number>(count: N): Several<Local, N> {
+    const list = Array.from({ length: count }, () => this.local());
+    return list as Several<Local, N>;
+  }
+
+  /** Several locals for addresses. */
+  pointers<N extends number>(count: N): Several<Pointer, N> {
+    const list = Array.from({ length: count }, () => this.pointer());
+    return list as Several<Pointer, N>;
   }
 
   /** Runs `emit`, whose locals may serve again after it. */
@@ -90,7 +124,7 @@ export class FunctionBuilder {
     const mark = this.#taken.length;
     emit();
     for (const local of this.#taken.splice(mark)) {
-      const type = this.#types[local - this.params]!;
+      const type = this.#types[local]!;
       const free = this.#free.get(type);
       if (free) free.push(local);
       else this.#free.set(type, [local]);
@@ -98,8 +132,8 @@ export class FunctionBuilder {
   }
 
   /** A vector constant in a local that is set once, on entry: twice as fast in a loop as the constant itself. */
-  hoisted(bytes: Uint8Array): Local {
-    const local = this.#newLocal(valueType.v128);
+  hoisted(bytes: Uint8Array): LocalOf<"vector"> {
+    const local = this.#newLocal(valueType.v128) as LocalOf<"vector">;
     encode(this.#entry, v128.const);
     this.#entry.append(bytes);
     this.#entry.byte(variable.set);
@@ -115,7 +149,7 @@ export class FunctionBuilder {
   }
 
   /** Pushes locals. */
-  get(...locals: Local[]): this {
+  get(...locals: AnyLocal[]): this {
     for (const local of locals) {
       this.#body.byte(variable.get);
       this.#body.unsigned(local);
@@ -124,24 +158,41 @@ export class FunctionBuilder {
   }
 
   /** Pops into a local. */
-  set(local: Local): this {
+  set(local: AnyLocal): this {
     this.#body.byte(variable.set);
     this.#body.unsigned(local);
     return this;
   }
 
   /** Copies the top of the stack into a local. */
-  tee(local: Local): this {
+  tee(local: AnyLocal): this {
     this.#body.byte(variable.tee);
     this.#body.unsigned(local);
     return this;
   }
 
-  /** Pushes an i32 constant; values from 2³¹ wrap, as addresses do. */
+  /** Pushes an i32 constant; values from 2³¹ wrap. */
   const(value: number): this {
     this.#body.byte(i32.const);
     this.#body.signed(value);
     return this;
+  }
+
+  /** Pushes an address of less than 2³¹. */
+  address(value: number): this {
+    return this.width === 64 ? this.long(value) : this.const(value);
+  }
+
+  /** Adds the integer on top of the stack to the address below it. */
+  plus(): this {
+    return this.width === 64
+      ? this.op(i64.extendS).op(i64.add)
+      : this.op(i32.add);
+  }
+
+  /** Makes the address on top of the stack an integer, which it is where it stands for one. */
+  wrap(): this {
+    return this.width === 64 ? this.op(i32.wrap) : this;
   }
 
   /** Pushes an i64 constant of at most 32 bits. */
@@ -175,14 +226,17 @@ export class FunctionBuilder {
     return this;
   }
 
-  /** Adds one local to another. */
-  add(local: Local, by: Local): this {
-    return this.get(local, by).op(i32.add).set(local);
+  /** Adds an integer to an address. */
+  add(pointer: Pointer, by: Local): this {
+    return this.get(pointer, by).plus().set(pointer);
   }
 
   /** Adds a constant to a local. */
-  increment(local: Local, by: number): this {
-    return by === 0 ? this : this.get(local).const(by).op(i32.add).set(local);
+  increment(local: Local | Pointer, by: number): this {
+    if (by === 0) return this;
+    this.get(local).const(by);
+    const isInteger = this.#types[local] === valueType.i32;
+    return (isInteger ? this.op(i32.add) : this.plus()).set(local);
   }
 
   /** `if (top of the stack) then(); else otherwise();` where both push a `result`, or nothing. */
@@ -250,7 +304,7 @@ export class FunctionBuilder {
   finish(): FunctionCode {
     const out = new ByteWriter();
     const runs: { type: ValueType; count: number }[] = [];
-    for (const type of this.#types) {
+    for (const type of this.#types.slice(this.#params.length)) {
       const last = runs.at(-1);
       if (last?.type === type) last.count++;
       else runs.push({ type, count: 1 });
@@ -263,23 +317,44 @@ export class FunctionBuilder {
     out.append(this.#entry.bytes);
     out.append(this.#body.bytes);
     out.byte(control.end);
-    return { params: this.params, body: out.bytes };
+    return { params: this.#params, body: out.bytes };
   }
 
-  #newLocal(type: ValueType): Local {
-    return this.params + this.#types.push(type) - 1;
+  #take(type: ValueType): number {
+    const local = this.#free.get(type)?.pop() ?? this.#newLocal(type);
+    this.#taken.push(local);
+    return local;
+  }
+
+  #newLocal(type: ValueType): number {
+    return this.#types.push(type) - 1;
   }
 }
 
-/** A function of i32 parameters to write, and its parameters. */
-export function functionOf<N extends number>(
-  count: N,
-): { code: FunctionBuilder; parameters: Locals<N> } {
-  const parameters = Array.from({ length: count }, (_, i) => i);
+/** A function to write, and its parameters: first addresses, then integers. */
+export function functionOf<P extends number, I extends number>(
+  width: Width,
+  pointers: P,
+  integers: I,
+): {
+  code: FunctionBuilder;
+  pointers: Several<Pointer, P>;
+  integers: Several<Local, I>;
+} {
+  const params = [
+    ...Array<ValueType>(pointers).fill(addressType(width)),
+    ...Array<ValueType>(integers).fill(valueType.i32),
+  ];
+  const numbers = [...params.keys()];
   return {
-    code: new FunctionBuilder(count),
-    parameters: parameters as Locals<N>,
+    code: new FunctionBuilder(width, params),
+    pointers: numbers.slice(0, pointers) as Several<Pointer, P>,
+    integers: numbers.slice(pointers) as Several<Local, I>,
   };
+}
+
+function addressType(width: Width): ValueType {
+  return width === 64 ? valueType.i64 : valueType.i32;
 }
 
 function encode(to: ByteWriter, opcode: number): void {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type FunctionCode, functionOf } from "./assembler.ts";
+import { type FunctionCode, functionOf, type Width } from "./assembler.ts";
 import { control, SPINS } from "./control.ts";
 import { atomic, control as flow, drop, i32, i64 } from "./opcodes.ts";
 
@@ -20,19 +20,18 @@ const TIMED_OUT = 2;
  * `(thread, threads)`: returns when all threads have called it. Traps when one has failed, and in the first thread when
  * the others do not come.
  */
-export function barrier(): FunctionCode {
-  const { code, parameters } = functionOf(2);
-  const [thread, threads] = parameters;
+export function barrier(width: Width): FunctionCode {
+  const { code, integers: [thread, threads] } = functionOf(width, 0, 2);
   const [round, looks, patience] = code.locals(3);
   const word = (opcode: number, address: number) =>
-    code.const(0).atomic(opcode, address);
+    code.address(0).atomic(opcode, address);
   const change = (address: number, by: number) =>
-    code.const(0).const(by).atomic(atomic.add, address);
+    code.address(0).const(by).atomic(atomic.add, address);
   const fail = () => code.op(flow.unreachable);
 
   const sleep = () => {
     change(control.asleep, 1).op(drop);
-    code.const(0).get(round);
+    code.address(0).get(round);
     code.get(thread).if(
       () => code.const(-1).set(patience),
       () => word(atomic.load, control.patience).set(patience),
@@ -54,10 +53,11 @@ export function barrier(): FunctionCode {
     word(atomic.load, control.round).set(round);
     change(control.arrived, 1).const(1).op(i32.add).get(threads).op(i32.eq);
     code.if(() => {
-      code.const(0).const(0).atomic(atomic.store, control.arrived);
+      code.address(0).const(0).atomic(atomic.store, control.arrived);
       change(control.round, 1).op(drop);
       word(atomic.load, control.asleep).if(() =>
-        code.const(0).get(threads).atomic(atomic.notify, control.round).op(drop)
+        code.address(0).get(threads).atomic(atomic.notify, control.round)
+          .op(drop)
       );
     }, () => {
       code.const(SPINS).set(looks).const(MOST_ROUNDS).set(patience);

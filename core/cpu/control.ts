@@ -14,9 +14,9 @@ export const control = {
   idle: 68,
   /** Number of the program of the job; 0 ends the workers. */
   program: 72,
-  /** Address of the program's table. */
+  /** Address of the program's table, in lines, so that the word reaches beyond 4 GiB. */
   table: 76,
-  /** Address of the program's module, and how long it is. */
+  /** Address of the program's module, in lines, and how long that is in bytes. */
   code: 80,
   codeBytes: 84,
   /** Workers that have started. */

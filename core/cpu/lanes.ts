@@ -6,13 +6,13 @@
  * @module
  */
 
-import { type FunctionBuilder, type Local, valueType } from "./assembler.ts";
+import type { FunctionBuilder, LocalOf, Pointer } from "./assembler.ts";
 import { f32x4, i32x4, v128 } from "./opcodes.ts";
 
 /** A vector in a local. */
 export interface Vec {
   /** Where it is. */
-  readonly local: Local;
+  readonly local: LocalOf<"vector">;
 }
 
 /** A vector, or a number for a vector that repeats it. */
@@ -88,9 +88,9 @@ export class Lanes {
     return this.pop();
   }
 
-  /** An i32 local in all lanes. */
-  splat(local: Local): Vec {
-    this.code.get(local).op(i32x4.splat);
+  /** An integer that stands as an address, in all lanes. */
+  splat(local: Pointer): Vec {
+    this.code.get(local).wrap().op(i32x4.splat);
     return this.pop();
   }
 
@@ -113,7 +113,7 @@ export class Lanes {
 
   /** A vector to assign to. */
   variable(): Vec {
-    return { local: this.code.local(valueType.v128) };
+    return { local: this.code.vector() };
   }
 
   /** The vector on top of the stack. */

@@ -19,7 +19,7 @@ import type {
   Block,
   Bound,
   FunctionBuilder,
-  Local,
+  Pointer,
   Range,
 } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
@@ -58,7 +58,7 @@ const SHORT_ROW = 1024;
 export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
   const { shape, k } = kernel;
   if (sizeOf(shape) === 0) return;
-  const layout = layoutOf(kernel, stages.relaxed);
+  const layout = layoutOf(kernel, stages.machine.relaxed);
   const exprs = kernel.outputs.map((o) => o.expr);
   const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
   const split = stages.divide(
@@ -155,7 +155,7 @@ function emitBlocks(
   layout: Layout,
   target: Target,
   part: Part | null,
-  scratch: Local,
+  scratch: Pointer,
   start: number,
 ): void {
   const { shape, k, a, b } = kernel;
@@ -184,9 +184,9 @@ function emitBlocks(
   nest.enter(() =>
     nest.loops(shape.slice(0, -2), 0, () => {
       const [aBase, bBase, cBase] = corners.map((x) => nest.address(x)) as [
-        Local,
-        Local,
-        Local,
+        Pointer,
+        Pointer,
+        Pointer,
       ];
       code.blocks(rangeOf(rank + 1), N_BLOCK, (j) =>
         code.blocks({ from: 0, to: k }, kBlock, (p) => {
@@ -212,54 +212,55 @@ function emitBlocks(
     })
   );
 
-  function packB(base: Local, j: Block, p: Block): void {
+  function packB(base: Pointer, j: Block, p: Block): void {
     const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
     address(code, base, [[p.from, bBytes * bRow], [j.from, bBytes * bColumn]]);
+    code.get(scratch).const(bAt).plus();
     if (order !== "columns") code.const(bBytes * bRow);
     if (order !== "rows") code.const(bBytes * bColumn);
-    code.get(scratch).const(bAt).op(i32.add);
     code.push(p.size).push(j.size);
     if (order === "any") code.const(PANEL).call(packersB.any);
     else code.call(order === "rows" ? packersB.rows : packersB.columns);
   }
 
-  function packA(base: Local, i: Block, p: Block): void {
+  function packA(base: Pointer, i: Block, p: Block): void {
     address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
+    code.get(scratch).const(aAt).plus();
     code.const(aBytes * aColumn);
     if (aRow !== 1) code.const(aBytes * aRow);
-    code.get(scratch).const(aAt).op(i32.add);
     code.push(p.size).push(i.size);
     if (aRow === 1) code.call(packersA.strips);
     else code.const(strip).call(packersA.any);
   }
 
   function multiply(
-    aBase: Local,
-    bBase: Local,
-    cBase: Local,
+    aBase: Pointer,
+    bBase: Pointer,
+    cBase: Pointer,
     i: Block,
     j: Block,
     p: Block,
   ): void {
+    if (packsA) code.get(scratch).const(aAt).plus();
+    else address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
+    if (packsB) code.get(scratch).const(bAt).plus();
+    else address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
+    address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
+    code.get(scratch).const(start).plus();
     if (packsA) {
-      code.get(scratch).const(aAt).op(i32.add).const(4 * strip);
-      code.push(p.size).const(4 * strip).op(i32.mul);
+      code.const(4 * strip).push(p.size).const(4 * strip).op(i32.mul);
     } else {
-      address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
       code.const(4 * (orderA === "rows" ? aRow : aColumn));
       code.const(4 * strip * aRow);
     }
     if (packsB) {
-      code.get(scratch).const(bAt).op(i32.add).const(4 * PANEL);
-      code.push(p.size).const(4 * PANEL).op(i32.mul);
+      code.const(4 * PANEL).push(p.size).const(4 * PANEL).op(i32.mul);
     } else {
-      address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
       code.const(4 * bRow).const(4 * PANEL);
     }
-    address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
     code.const(4 * cRow);
     code.push(i.size).push(j.size).push(p.size);
-    code.push(p.from).op(i32.eqz).get(scratch).const(start).op(i32.add);
+    code.push(p.from).op(i32.eqz);
     code.call(orderA === "rows" ? shared.rows : shared.columns);
   }
 
@@ -280,13 +281,13 @@ function emitBlocks(
 /** Pushes an address: a base and indices times bytes. */
 function address(
   code: FunctionBuilder,
-  base: Local,
+  base: Pointer,
   terms: readonly [Bound, number][],
 ): void {
   code.get(base);
   for (const [index, bytes] of terms) {
     if (index === 0) continue;
-    code.push(index).const(bytes).op(i32.mul).op(i32.add);
+    code.push(index).const(bytes).op(i32.mul).plus();
   }
 }
 
@@ -305,7 +306,7 @@ interface Target {
 /** An output to accumulate in, or else scratch memory at an offset that `take` gives. */
 function targetOf(
   { shape, outputs }: MatmulKernel,
-  scratch: Local,
+  scratch: Pointer,
   take: (bytes: number) => number,
 ): Target {
   const [m, n] = shape.slice(-2) as [number, number];

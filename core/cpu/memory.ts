@@ -9,9 +9,11 @@
  * @module
  */
 
-import { ADDRESSABLE, outOfMemory, type Wanted } from "../budget.ts";
+import { formatBytes, outOfMemory, type Wanted } from "../budget.ts";
 import { invariant } from "../errors.ts";
+import type { Width } from "./assembler.ts";
 import { control } from "./control.ts";
+import { createMemory, hasWideMemory, MOST_BYTES, pageCount } from "./width.ts";
 
 /** Blocks start and end at multiples of a cache line. */
 export const LINE = 64;
@@ -32,16 +34,18 @@ export class Heap {
   #end: number;
   #used = 0;
   #most: number;
+  #width: Width;
 
   /** An empty heap that grows up to a number of bytes; one that threads share begins with the words of `control`. */
-  constructor(mostBytes: number = ADDRESSABLE, isShared = false) {
-    this.#most = Math.floor(Math.min(mostBytes, ADDRESSABLE) / PAGE);
+  constructor(
+    mostBytes = Infinity,
+    isShared = false,
+    width: Width = 32,
+  ) {
+    this.#most = Math.floor(Math.min(mostBytes, MOST_BYTES[width]) / PAGE);
+    this.#width = width;
     this.#end = isShared ? control.end : LINE;
-    this.memory = new WebAssembly.Memory({
-      initial: 1,
-      maximum: this.#most,
-      shared: isShared,
-    });
+    this.memory = createMemory(this.#most, isShared, width);
   }
 
   /** Bytes of all blocks. */
@@ -111,10 +115,18 @@ export class Heap {
     const missing = address + size - this.reservedBytes;
     if (missing > 0 && !this.#grow(Math.ceil(missing / PAGE))) {
       this.#used -= size;
-      throw outOfMemory(wanted, asked, this.#used, this.#most * PAGE);
+      const most = this.#most * PAGE;
+      throw outOfMemory(wanted, asked, this.#used, most, this.#wayOut(most));
     }
     this.#end += size;
     return address;
+  }
+
+  /** What else helps where `most` bytes are too few. */
+  #wayOut(most: number): string {
+    return most === MOST_BYTES[32] && hasWideMemory()
+      ? `, and init({ memory }) allows up to ${formatBytes(MOST_BYTES[64])}`
+      : "";
   }
 
   /** Whether so many pages more could be had. */
@@ -125,7 +137,7 @@ export class Heap {
     for (const count of [Math.min(generous, this.#most - held), pages]) {
       try {
         if (count < pages) continue;
-        this.memory.grow(count);
+        this.memory.grow(pageCount(count, this.#width));
         return true;
       } catch (error) {
         if (!(error instanceof RangeError)) throw error;

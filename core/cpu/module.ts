@@ -6,18 +6,20 @@
  * @module
  */
 
-import { type FunctionCode, valueType } from "./assembler.ts";
+import type { FunctionCode, Width } from "./assembler.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
-/** Most pages of 64 KiB that a memory has. */
-const MOST_PAGES = 65536;
+/** Most pages of 64 KiB that a memory has, by the bits of its addresses. */
+const MOST_PAGES = { 32: 2 ** 16, 64: 2 ** 18 };
 
 /** A module that imports its memory as `env.memory`, shared with workers or not, and exports the last function as `run`. */
 export function encodeModule(
   functions: readonly FunctionCode[],
   isShared = false,
+  width: Width = 32,
 ): Uint8Array<ArrayBuffer> {
-  const arities = [...new Set(functions.map((f) => f.params))];
+  const signatures = new Map(functions.map((f) => [f.params.join(), f.params]));
+  const keys = [...signatures.keys()];
   const out = new ByteWriter();
   out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
   const section = (id: number, write: (to: ByteWriter) => void) => {
@@ -27,10 +29,10 @@ export function encodeModule(
     out.sized(content.bytes);
   };
   section(1, (types) => {
-    types.unsigned(arities.length);
-    for (const params of arities) {
+    types.unsigned(signatures.size);
+    for (const params of signatures.values()) {
       types.byte(0x60);
-      types.sized(new Uint8Array(params).fill(valueType.i32));
+      types.sized(Uint8Array.from(params));
       types.byte(0);
     }
   });
@@ -38,12 +40,14 @@ export function encodeModule(
     imports.byte(1);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
-    imports.append([2, isShared ? 3 : 0, 0]);
-    if (isShared) imports.unsigned(MOST_PAGES);
+    imports.append([2, (isShared ? 3 : 0) + (width === 64 ? 4 : 0), 0]);
+    if (isShared) imports.unsigned(MOST_PAGES[width]);
   });
   section(3, (indices) => {
     indices.unsigned(functions.length);
-    for (const f of functions) indices.unsigned(arities.indexOf(f.params));
+    for (const { params } of functions) {
+      indices.unsigned(keys.indexOf(params.join()));
+    }
   });
   section(7, (exports) => {
     exports.byte(1);

@@ -19,7 +19,7 @@ import {
   type Output,
   type View,
 } from "../plan/kernel.ts";
-import type { Bound, Local } from "./assembler.ts";
+import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Part } from "./split.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
@@ -224,7 +224,7 @@ export class Nest {
   }
 
   /** A new local with the address of a place at the current indices. */
-  address(place: Place): Local {
+  address(place: Place): Pointer {
     return this.#pointers.address(place);
   }
 

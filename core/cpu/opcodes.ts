@@ -24,7 +24,7 @@ export const control = {
 /** Locals of a function. */
 export const local = { get: 0x20, set: 0x21, tee: 0x22 } as const;
 
-/** Scalar integers: addresses and loop counters. */
+/** Scalar integers: addresses of 32 bits and loop counters. */
 export const i32 = {
   const: 0x41,
   load: 0x28,
@@ -46,10 +46,18 @@ export const i32 = {
   divU: 0x6e,
   remU: 0x70,
   shl: 0x74,
+  wrap: 0xa7,
 } as const;
 
-/** Of the 64-bit integers what a waiting time takes. */
-export const i64 = { const: 0x42, mul: 0x7e, extendS: 0xac } as const;
+/** Of the 64-bit integers what addresses and a waiting time take. */
+export const i64 = {
+  const: 0x42,
+  add: 0x7c,
+  mul: 0x7e,
+  shl: 0x86,
+  extendS: 0xac,
+  extendU: 0xad,
+} as const;
 
 /** Words that threads share: every access is seen by all of them in one order. */
 export const atomic = {

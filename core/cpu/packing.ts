@@ -15,8 +15,9 @@ import type { Half } from "../half.ts";
 import {
   type FunctionCode,
   functionOf,
-  type Local,
+  type Pointer,
   valueType,
+  type Width,
 } from "./assembler.ts";
 import { widen } from "./half.ts";
 import { Lanes, type Vec } from "./lanes.ts";
@@ -28,12 +29,12 @@ export const PANEL = 8;
 /** What a matrix holds. */
 export type Packed = "f32" | Half;
 
-/** `(source, kStride, nStride, to, k, n, width)`: whatever the strides and the width of panels. */
-export function packAny(dtype: Packed): FunctionCode {
-  const { code, parameters } = functionOf(7);
-  const [source, kStride, nStride, to, k, n, width] = parameters;
+/** `(source, to, kStride, nStride, k, n, columns)`: whatever the strides and the columns of a panel. */
+export function packAny(dtype: Packed, width: Width): FunctionCode {
+  const { code, pointers: [source, to], integers } = functionOf(width, 2, 5);
+  const [kStride, nStride, k, n, columns] = integers;
   const v = new Lanes(code, false);
-  const [row, at, column, left] = code.locals(4);
+  const [row, at] = code.pointers(2), [column, left] = code.locals(2);
   code.while(() => code.get(n).const(0).op(i32.gtS), () => {
     code.get(source).set(row).get(k).set(left);
     code.while(() => code.get(left), () => {
@@ -51,84 +52,90 @@ export function packAny(dtype: Packed): FunctionCode {
         code.memory(i32.store);
         code.add(at, nStride);
         code.increment(to, 4).increment(column, 1);
-      }, () => code.get(column, width).op(i32.ltS));
+      }, () => code.get(column, columns).op(i32.ltS));
       code.add(row, kStride);
       code.increment(left, -1);
     });
-    code.get(source, nStride, width).op(i32.mul).op(i32.add).set(source);
-    code.get(n, width).op(i32.sub).set(n);
+    code.get(source, nStride, columns).op(i32.mul).plus().set(source);
+    code.get(n, columns).op(i32.sub).set(n);
   });
   return code.finish();
 }
 
 /**
- * `(source, kStride, to, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
+ * `(source, to, kStride, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
  * of rows which are read together are long. What is left over is for function `any`.
  */
 export function packRows(
   dtype: Packed,
   any: number,
-  width: number,
+  perPanel: number,
   most: number,
+  width: Width,
 ): FunctionCode {
-  const { code, parameters } = functionOf(5);
-  const [source, kStride, to, k, n] = parameters;
+  const { code, pointers: [source, to], integers } = functionOf(width, 2, 3);
+  const [kStride, k, n] = integers;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
-  const [row, left] = code.locals(2);
-  const panels = code.locals(most);
-  const copyRow = (panel: Local, from: number) => {
+  const row = code.pointer(), left = code.local();
+  const panels = code.pointers(most);
+  const copyRow = (panel: Pointer, from: number) => {
     let i = 0;
-    for (; i + 4 <= width; i += 4) {
+    for (; i + 4 <= perPanel; i += 4) {
       const four = loadFour(v, dtype, row, from + i);
       code.get(panel, four.local).memory(v128.store, 4 * i);
     }
-    for (; i < width; i++) {
+    for (; i < perPanel; i++) {
       const one = loadOne(v, dtype, row, from + i);
       code.get(panel, one.local).memory(v128.store32Lane, 4 * i, 0);
     }
   };
-  const copy = (group: readonly Local[]) => {
-    const columns = width * group.length;
+  const copy = (group: readonly Pointer[]) => {
+    const columns = perPanel * group.length;
     code.while(() => code.get(n).const(columns).op(i32.geS), () => {
       code.get(source).set(row).get(k).set(left);
       group.forEach((panel, i) => {
-        code.get(to).get(k).const(4 * width * i).op(i32.mul).op(i32.add);
+        code.get(to).get(k).const(4 * perPanel * i).op(i32.mul).plus();
         code.set(panel);
       });
       code.while(() => code.get(left), () => {
         group.forEach((panel, i) => {
-          code.scope(() => copyRow(panel, width * i));
-          code.increment(panel, 4 * width);
+          code.scope(() => copyRow(panel, perPanel * i));
+          code.increment(panel, 4 * perPanel);
         });
         code.add(row, kStride);
         code.increment(left, -1);
       });
-      code.get(to, k).const(4 * columns).op(i32.mul).op(i32.add).set(to);
+      code.get(to, k).const(4 * columns).op(i32.mul).plus().set(to);
       code.increment(source, bytes * columns).increment(n, -columns);
     });
   };
   if (most > 1) copy(panels);
   copy(panels.slice(0, 1));
-  code.get(source, kStride).const(bytes).get(to, k, n).const(width).call(any);
+  code.get(source, to, kStride).const(bytes).get(k, n).const(perPanel);
+  code.call(any);
   return code.finish();
 }
 
 /**
- * `(source, nStride, to, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
+ * `(source, to, nStride, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
  * function `any`.
  */
-export function packColumns(dtype: Packed, any: number): FunctionCode {
-  const { code, parameters } = functionOf(5);
-  const [source, nStride, to, k, n] = parameters;
+export function packColumns(
+  dtype: Packed,
+  any: number,
+  width: Width,
+): FunctionCode {
+  const { code, pointers: [source, to], integers } = functionOf(width, 2, 3);
+  const [nStride, k, n] = integers;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
   const left = code.local();
-  const columns = code.locals(PANEL);
+  const columns = code.pointers(PANEL);
   code.while(() => code.get(n).const(PANEL).op(i32.geS), () => {
     columns.forEach((column, j) => {
       code.get(j === 0 ? source : columns[j - 1]!);
-      if (j > 0) code.get(nStride).op(i32.add);
+      if (j > 0) code.get(nStride).plus();
       code.set(column);
     });
     code.get(k).set(left);
@@ -147,18 +154,18 @@ export function packColumns(dtype: Packed, any: number): FunctionCode {
       });
       code.increment(to, 16 * PANEL).increment(left, -4);
     });
-    code.get(columns[0]!).const(bytes).get(nStride, to, left);
+    code.get(columns[0]!, to).const(bytes).get(nStride, left);
     code.const(PANEL).const(PANEL).call(any);
-    code.get(to, left).const(4 * PANEL).op(i32.mul).op(i32.add).set(to);
-    code.get(source, nStride).const(PANEL).op(i32.mul).op(i32.add);
+    code.get(to, left).const(4 * PANEL).op(i32.mul).plus().set(to);
+    code.get(source, nStride).const(PANEL).op(i32.mul).plus();
     code.set(source).increment(n, -PANEL);
   });
-  code.get(source).const(bytes).get(nStride, to, k, n).const(PANEL).call(any);
+  code.get(source, to).const(bytes).get(nStride, k, n).const(PANEL).call(any);
   return code.finish();
 }
 
 /** Four neighbours as floats. */
-function loadFour(v: Lanes, dtype: Packed, at: Local, element: number): Vec {
+function loadFour(v: Lanes, dtype: Packed, at: Pointer, element: number): Vec {
   const isWide = dtype === "f32";
   v.code.get(at).memory(
     isWide ? v128.load : v128.load16x4U,
@@ -168,7 +175,7 @@ function loadFour(v: Lanes, dtype: Packed, at: Local, element: number): Vec {
 }
 
 /** One element as a float in all lanes. */
-function loadOne(v: Lanes, dtype: Packed, at: Local, element: number): Vec {
+function loadOne(v: Lanes, dtype: Packed, at: Pointer, element: number): Vec {
   const offset = bytesPerElement(dtype) * element;
   v.code.get(at);
   if (dtype === "f32") {

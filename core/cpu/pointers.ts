@@ -9,7 +9,7 @@
 import { bytesPerElement } from "../backend.ts";
 import type { DType } from "../dtype.ts";
 import type { View } from "../plan/kernel.ts";
-import type { Bound, Local } from "./assembler.ts";
+import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i16x8, i32, i32x4, v128 } from "./opcodes.ts";
 
@@ -29,12 +29,12 @@ export interface Phase {
   readonly copies: number;
 }
 
-/** A site's address at the current indices; sites that differ in their offsets share it. */
-interface Pointer extends Site {
+/** A site's address at the current indices, or the value of its view; sites that differ in their offsets share it. */
+interface Cursor extends Site {
   readonly users: Set<unknown>;
   /** Bytes of an element; 1 for the value of a view. */
   readonly bytes: number;
-  local: Local;
+  local: Pointer;
 }
 
 /** All pointers of a nest whose lanes lie along one axis. */
@@ -43,7 +43,7 @@ export class Pointers {
   phase: Phase = { width: 1, copies: 1 };
   #lanes: Lanes;
   #lane: number;
-  #pointers: Pointer[] = [];
+  #pointers: Cursor[] = [];
 
   /** No pointers yet. */
   constructor(lanes: Lanes, lane: number) {
@@ -58,7 +58,8 @@ export class Pointers {
     else {
       const bytes = buffer === null ? 1 : bytesPerElement(dtype);
       const users = new Set([user]);
-      this.#pointers.push({ buffer, view, bytes, users, local: -1 });
+      const local = -1 as Pointer;
+      this.#pointers.push({ buffer, view, bytes, users, local });
     }
   }
 
@@ -67,9 +68,9 @@ export class Pointers {
     const { code } = this.#lanes;
     for (const pointer of this.#pointers) {
       const { buffer, bytes, view } = pointer;
-      pointer.local = code.local();
-      if (buffer === null) code.const(view.offset);
-      else code.get(buffer).const(bytes * view.offset).op(i32.add);
+      pointer.local = code.pointer();
+      if (buffer === null) code.address(view.offset);
+      else code.get(buffer as Pointer).const(bytes * view.offset).plus();
       code.set(pointer.local);
     }
   }
@@ -89,14 +90,14 @@ export class Pointers {
       p.view.strides[axis] && (user === null || p.users.has(user))
     );
     const outside = moving.map((p) => p.local);
-    const strideOf = ({ bytes, view }: Pointer) => bytes * view.strides[axis]!;
+    const strideOf = ({ bytes, view }: Cursor) => bytes * view.strides[axis]!;
     code.scope(() => {
       for (const pointer of moving) {
         code.get(pointer.local);
         if (from !== 0) {
-          code.push(from).const(strideOf(pointer)).op(i32.mul).op(i32.add);
+          code.push(from).const(strideOf(pointer)).op(i32.mul).plus();
         }
-        pointer.local = code.local();
+        pointer.local = code.pointer();
         code.set(pointer.local);
       }
       body((steps) => {
@@ -107,12 +108,12 @@ export class Pointers {
   }
 
   /** A new local with the address of a site. */
-  address(site: Site): Local {
+  address(site: Site): Pointer {
     const { code } = this.#lanes;
     const pointer = this.#get(site);
     const elements = site.view.offset - pointer.view.offset;
-    const local = code.local();
-    code.get(pointer.local).const(pointer.bytes * elements).op(i32.add);
+    const local = code.pointer();
+    code.get(pointer.local).const(pointer.bytes * elements).plus();
     code.set(local);
     return local;
   }
@@ -206,19 +207,19 @@ export class Pointers {
       const elements = start + lane * stride;
       const offset = offsets[offsets.length < 2 ? 0 : lane];
       code.get(pointer.local);
-      if (offset !== undefined) code.get(offset).op(i32.add);
+      if (offset !== undefined) code.get(offset).plus();
       if (elements >= 0) return bytes * elements;
-      code.const(bytes * elements).op(i32.add);
+      code.const(bytes * elements).plus();
       return 0;
     };
     return { start, stride, bytes, at };
   }
 
-  #get(site: Site): Pointer {
+  #get(site: Site): Cursor {
     return this.#find(site)!;
   }
 
-  #find({ buffer, view }: Site): Pointer | undefined {
+  #find({ buffer, view }: Site): Cursor | undefined {
     return this.#pointers.find((p) =>
       p.buffer === buffer && p.view.offset <= view.offset &&
       sameStrides(p.view.strides, view.strides)

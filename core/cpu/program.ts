@@ -1,7 +1,7 @@
 /**
  * Plans as WebAssembly modules: a function for each stage of each distinct kernel, and `run`, which calls them in order.
  *
- * `run` reads addresses from a table of words: those of the inputs, of the outputs, of the arena's pages, and last of the
+ * `run` reads addresses, in lines, from a table of words: those of the inputs, of the outputs, of the arena's pages, and last of the
  * scratch memory that threads share and of their own.
  *
  * This module is browser compatible.
@@ -23,9 +23,9 @@ import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
 import { sharedCount, sharedFunctions } from "./shared.ts";
-import type { Division } from "./split.ts";
 import {
   type CompiledKernel,
+  type Machine,
   type Scratch,
   type Stage,
   StageBuilder,
@@ -46,15 +46,13 @@ export interface ProgramCode {
 
 /** Turns plans into modules; keeps the code of kernels, which programs have in common. */
 export class ProgramCompiler {
-  #relaxed: boolean;
-  #division: Division | null;
+  #machine: Machine;
   #kernels = new Map<string, CompiledKernel>();
   #shared: FunctionCode[] | null = null;
 
-  /** A compiler for an engine with or without relaxed SIMD, and for one thread or several. */
-  constructor(relaxed: boolean, division: Division | null) {
-    this.#relaxed = relaxed;
-    this.#division = division;
+  /** A compiler for a machine. */
+  constructor(machine: Machine) {
+    this.#machine = machine;
   }
 
   /** The module of a plan. */
@@ -68,10 +66,10 @@ export class ProgramCompiler {
     const shared = Math.max(0, ...kernels.map((kernel) => kernel.shared));
     // Kernels call the shared functions by their numbers, so these come first.
     const functions: FunctionCode[] = shared > 0
-      ? (this.#shared ??= sharedFunctions(this.#relaxed)).slice(0, shared)
+      ? (this.#shared ??= sharedFunctions(this.#machine)).slice(0, shared)
       : [];
-    const division = this.#division;
-    const wait = division && functions.push(barrier()) - 1;
+    const { division, width } = this.#machine;
+    const wait = division && functions.push(barrier(width)) - 1;
     const numbers = new Map<Stage, number>();
     const numberOf = (stage: Stage): number => {
       const known = numbers.get(stage);
@@ -82,10 +80,10 @@ export class ProgramCompiler {
     };
     const steps = parts.map((list) => levelsOf(list, division));
     const own = most(kernels.map(({ scratch }) => scratch.own));
-    const run = emitRun(plan, steps, { numberOf, barrier: wait, own });
+    const run = emitRun(plan, steps, { numberOf, barrier: wait, own }, width);
     functions.push(run.code);
     return {
-      module: encodeModule(functions, division !== null),
+      module: encodeModule(functions, division !== null, width),
       scratch: { common: most(steps.map(({ common }) => common)), own },
       saved: division ? run.divided * (1 - 1 / division.threads) : 0,
     };
@@ -95,7 +93,7 @@ export class ProgramCompiler {
     const key = `${buffers} ${kernelKey(kernel)}`;
     let compiled = this.#kernels.get(key);
     if (!compiled) {
-      const stages = new StageBuilder(buffers, this.#relaxed, this.#division);
+      const stages = new StageBuilder(buffers, this.#machine);
       compiled = compileKernel(kernel, stages);
       if (this.#kernels.size === MOST_KEPT) this.#kernels.clear();
       this.#kernels.set(key, compiled);
@@ -142,7 +140,7 @@ function compileKernel(
       break;
     case "matmul":
       emitMatmul(builder, arranged);
-      shared = sharedCount(arranged, builder.relaxed);
+      shared = sharedCount(arranged, builder.machine.relaxed);
       break;
   }
   const { stages, scratch } = builder;

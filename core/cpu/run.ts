@@ -1,5 +1,6 @@
 /**
- * The function `run(table, thread, threads)` of a program, which each thread calls.
+ * The function `run(table, thread, threads)` of a program, which each thread calls; `table` and what is in it are
+ * addresses in lines, so that words reach beyond 4 GiB.
  *
  * This module is browser compatible.
  *
@@ -8,13 +9,17 @@
 
 import type { Place, Plan } from "../plan/kernel.ts";
 import { walkSteps } from "../plan/loops.ts";
-import { FunctionBuilder, type FunctionCode } from "./assembler.ts";
+import {
+  type FunctionBuilder,
+  type FunctionCode,
+  functionOf,
+  type Local,
+  type Width,
+} from "./assembler.ts";
 import { LINE } from "./memory.ts";
-import { i32 } from "./opcodes.ts";
+import { i32, i64 } from "./opcodes.ts";
 import type { Levels, StageCall } from "./schedule.ts";
 import type { Stage } from "./stages.ts";
-
-const TABLE = 0, THREAD = 1, THREADS = 2;
 
 /** What a module has beside `run`. */
 export interface Functions {
@@ -44,32 +49,49 @@ export function emitRun(
   plan: Plan,
   steps: readonly Levels[],
   { numberOf, barrier, own }: Functions,
+  width: Width,
 ): { code: FunctionCode; divided: number } {
-  const run = new FunctionBuilder(3);
-  const words = tableSize(plan);
-  const [common, ownAddress] = run.locals(2);
-  run.get(TABLE).memory(i32.load, 4 * (words - 2)).set(common);
-  run.get(TABLE).memory(i32.load, 4 * (words - 1));
-  run.get(THREAD).const(ownStride(own)).op(i32.mul).op(i32.add);
-  run.set(ownAddress);
+  const { code: run, integers } = functionOf(width, 0, 3);
+  const [tableLine, thread, threads] = integers;
+  const words = tableSize(plan), outputs = plan.inputs;
+  const [table, common, ownAddress] = run.pointers(3);
+  const pages = run.pointers(plan.pages.length);
+  const word = (index: number) => run.get(table).memory(i32.load, 4 * index);
+  fromLines(run.get(tableLine)).set(table);
+  pages.forEach((page, i) =>
+    fromLines(word(outputs + plan.outputs.length + i)).set(page)
+  );
+  fromLines(word(words - 2)).set(common);
+  word(words - 1).get(thread).const(ownStride(own) / LINE);
+  fromLines(run.op(i32.mul).op(i32.add)).set(ownAddress);
   let busy: Busy = "none", divided = 0, times = 1;
   const meet = (): void => {
     if (barrier !== null && busy !== "none") {
-      run.get(THREAD, THREADS).call(barrier);
+      run.get(thread, threads).call(barrier);
     }
     busy = "none";
   };
+  const push = (place: Place) => {
+    switch (place.kind) {
+      case "input":
+        return fromLines(word(place.index));
+      case "output":
+        return fromLines(word(outputs + place.index));
+      case "arena":
+        return run.get(pages[place.page]!).const(place.offset).plus();
+    }
+  };
   const call = ({ stage, buffers, scratch, owner }: StageCall): void => {
     const emit = () => {
-      for (const place of buffers) pushAddress(run, place, plan);
+      buffers.forEach(push);
       run.get(common);
-      if (scratch > 0) run.const(scratch).op(i32.add);
+      if (scratch > 0) run.const(scratch).plus();
       run.get(ownAddress);
-      if (stage.isSplit) run.get(THREAD, THREADS);
+      if (stage.isSplit) run.get(thread, threads);
       run.call(numberOf(stage));
     };
     if (barrier === null || owner === null) emit();
-    else isThread(run, owner).if(emit);
+    else isThread(run, owner, thread, threads).if(emit);
   };
   const step = (index: number): void => {
     for (const level of steps[index]!.levels) {
@@ -130,23 +152,20 @@ function busyWith(level: readonly StageCall[]): Busy {
 }
 
 /** Pushes whether this is the thread with that number, or would be the only one. */
-function isThread(run: FunctionBuilder, owner: number): FunctionBuilder {
-  if (owner === 0) return run.get(THREAD).op(i32.eqz);
-  return run.const(owner).get(THREADS).op(i32.remU).get(THREAD).op(i32.eq);
+function isThread(
+  run: FunctionBuilder,
+  owner: number,
+  thread: Local,
+  threads: Local,
+): FunctionBuilder {
+  if (owner === 0) return run.get(thread).op(i32.eqz);
+  return run.const(owner).get(threads).op(i32.remU).get(thread).op(i32.eq);
 }
 
-function pushAddress(run: FunctionBuilder, place: Place, plan: Plan): void {
-  const outputs = plan.inputs, pages = outputs + plan.outputs.length;
-  run.get(TABLE);
-  switch (place.kind) {
-    case "input":
-      run.memory(i32.load, 4 * place.index);
-      break;
-    case "output":
-      run.memory(i32.load, 4 * (outputs + place.index));
-      break;
-    case "arena":
-      run.memory(i32.load, 4 * (pages + place.page));
-      run.const(place.offset).op(i32.add);
-  }
+/** Makes the number of a line on top of the stack its address. */
+function fromLines(run: FunctionBuilder): FunctionBuilder {
+  const bits = Math.log2(LINE);
+  return run.width === 64
+    ? run.op(i64.extendU).long(bits).op(i64.shl)
+    : run.const(bits).op(i32.shl);
 }

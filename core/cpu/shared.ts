@@ -16,6 +16,7 @@ import {
   packRows,
   PANEL,
 } from "./packing.ts";
+import type { Machine } from "./stages.ts";
 import { allStrips, strip, stripRows } from "./strips.ts";
 
 /** Panels of a right operand that are packed together. */
@@ -68,25 +69,26 @@ export function sharedCount(
 }
 
 /** The shared functions in the order of their numbers. */
-export function sharedFunctions(relaxed: boolean): FunctionCode[] {
+export function sharedFunctions(machine: Machine): FunctionCode[] {
+  const { relaxed, width } = machine;
   const most = stripRows(relaxed);
   const { pack } = sharedNumbers(relaxed);
   const packers = (dtype: Packed): FunctionCode[] => {
     const { any } = pack[dtype];
     return [
-      packAny(dtype),
-      packRows(dtype, any, PANEL, GROUP),
-      packColumns(dtype, any),
-      packRows(dtype, any, most, 1),
+      packAny(dtype, width),
+      packRows(dtype, any, PANEL, GROUP, width),
+      packColumns(dtype, any, width),
+      packRows(dtype, any, most, 1, width),
     ];
   };
   const heights = Array.from({ length: most }, (_, i) => i + 1);
   return [
     ...packers("f32"),
-    ...heights.map((rows) => strip(rows, "rows", relaxed)),
-    ...heights.map((rows) => strip(rows, "columns", relaxed)),
-    allStrips(most, 4),
-    allStrips(most, 4 + most),
+    ...heights.map((rows) => strip(rows, "rows", machine)),
+    ...heights.map((rows) => strip(rows, "columns", machine)),
+    allStrips(most, 4, width),
+    allStrips(most, 4 + most, width),
     ...packers("bf16"),
     ...packers("f16"),
   ];

@@ -10,7 +10,12 @@
  * @module
  */
 
-import { FunctionBuilder, type FunctionCode, type Local } from "./assembler.ts";
+import {
+  type FunctionCode,
+  functionOf,
+  type Pointer,
+  type Width,
+} from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { type Division, type Part, partOf, type Split } from "./split.ts";
 
@@ -40,27 +45,34 @@ export interface CompiledKernel {
   readonly shared: number;
 }
 
-/** Writes the stages of one kernel. */
-export class StageBuilder {
+/** What code is written for. */
+export interface Machine {
+  /** Bits of an address. */
+  readonly width: Width;
   /** Whether the engine has relaxed SIMD. */
   readonly relaxed: boolean;
   /** How work is divided; null where there is one thread. */
   readonly division: Division | null;
+}
+
+/** Writes the stages of one kernel. */
+export class StageBuilder {
+  /** What for. */
+  readonly machine: Machine;
   /** The parameter with the scratch memory that threads share. */
-  readonly common: Local;
+  readonly common: Pointer;
   /** The parameter with a thread's own. */
-  readonly own: Local;
+  readonly own: Pointer;
   /** What has been written. */
   readonly stages: Stage[] = [];
   #common = 0;
   #ownBytes = 0;
 
   /** No stages yet, of a kernel with so many buffers. */
-  constructor(buffers: number, relaxed: boolean, division: Division | null) {
-    this.relaxed = relaxed;
-    this.division = division;
-    this.common = buffers;
-    this.own = buffers + 1;
+  constructor(buffers: number, machine: Machine) {
+    this.machine = machine;
+    this.common = buffers as Pointer;
+    this.own = buffers + 1 as Pointer;
   }
 
   /** Scratch memory that the stages need. */
@@ -87,7 +99,7 @@ export class StageBuilder {
     work: number,
     split: (division: Division) => Split | null,
   ): Split | null {
-    const { division } = this;
+    const { division } = this.machine;
     return division && work >= division.leastWork ? split(division) : null;
   }
 
@@ -97,10 +109,12 @@ export class StageBuilder {
     split: Split | null,
     emit: (lanes: Lanes, part: Part | null) => void,
   ): void {
-    const params = this.own + 1;
-    const code = new FunctionBuilder(split ? params + 2 : params);
-    const part = split && partOf(code, split, params, params + 1);
-    emit(new Lanes(code, this.relaxed), part);
+    const { width, relaxed } = this.machine;
+    const threading: number = split ? 2 : 0;
+    const { code, integers } = functionOf(width, this.own + 1, threading);
+    const [thread, threads] = integers;
+    const part = split && partOf(code, split, thread!, threads!);
+    emit(new Lanes(code, relaxed), part);
     this.stages.push({ ...code.finish(), isSplit: split !== null, work });
   }
 }

@@ -9,10 +9,16 @@
  * @module
  */
 
-import { type Bound, type FunctionCode, functionOf } from "./assembler.ts";
+import {
+  type Bound,
+  type FunctionCode,
+  functionOf,
+  type Width,
+} from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
+import type { Machine } from "./stages.ts";
 
 /** Bytes of the tile. */
 export const TILE_BYTES = 256;
@@ -23,25 +29,25 @@ export function stripRows(relaxed: boolean): number {
 }
 
 /**
- * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order
+ * `(a, b, c, tile, aStride, kStride, panelStride, cStride, n, k, isFirst)`: `rows` rows of the product. With order
  * "rows" those of `a` are contiguous and `aStride` apart; else its columns are.
  */
 export function strip(
   rows: number,
   order: "rows" | "columns",
-  relaxed: boolean,
+  { width, relaxed }: Machine,
 ): FunctionCode {
-  const { code, parameters } = functionOf(11);
-  const [a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile] =
-    parameters;
+  const { code, pointers: parameters, integers } = functionOf(width, 4, 7);
+  const [a, b, c, tile] = parameters;
+  const [aStride, kStride, panelStride, cStride, n, k, isFirst] = integers;
   const v = new Lanes(code, relaxed);
   const sums = Array.from(
     { length: rows },
     () => [v.variable(), v.variable()],
   );
   const row = [v.variable(), v.variable()], element = v.variable();
-  const pointers = code.locals(order === "rows" ? rows : 1);
-  const [panel, left, to] = code.locals(3);
+  const pointers = code.pointers(order === "rows" ? rows : 1);
+  const [panel, to] = code.pointers(2), left = code.local();
   const zero = v.float(0);
 
   const step = (u: number) => {
@@ -77,7 +83,7 @@ export function strip(
         code.memory(v128.store, 16 * j);
       });
       if (i < rows - 1) {
-        code.get(to).push(stride).op(i32.add).set(to);
+        code.get(to).push(stride).plus().set(to);
       }
     });
 
@@ -85,7 +91,7 @@ export function strip(
     sums.flat().forEach((sum) => v.assign(sum, zero));
     pointers.forEach((p, i) => {
       code.get(i === 0 ? a : pointers[i - 1]!);
-      if (i > 0) code.get(aStride).op(i32.add);
+      if (i > 0) code.get(aStride).plus();
       code.set(p);
     });
     code.get(b).set(panel).get(k).set(left);
@@ -109,10 +115,10 @@ export function strip(
 
   /** Copies or adds `n` columns of the tile. */
   function copyEdge(): void {
-    const [from, at] = code.locals(2);
+    const [from, at] = code.pointers(2);
     for (let i = 0; i < rows; i++) {
-      code.get(tile).const(4 * PANEL * i).op(i32.add).set(from);
-      code.get(c).get(cStride).const(i).op(i32.mul).op(i32.add).set(at);
+      code.get(tile).const(4 * PANEL * i).plus().set(from);
+      code.get(c).get(cStride).const(i).op(i32.mul).plus().set(at);
       code.get(n).set(left);
       code.doWhile(() => {
         code.get(from).memory(v128.load32Zero).set(element.local);
@@ -128,21 +134,25 @@ export function strip(
 }
 
 /**
- * `(a, aStride, aStep, b, kStride, panelStride, c, cStride, m, n, k, isFirst, tile)`: all strips of a block, `aStep`
+ * `(a, b, c, tile, aStride, aStep, kStride, panelStride, cStride, m, n, k, isFirst)`: all strips of a block, `aStep`
  * bytes apart. Strips of i rows, up to `most`, are function `first + i - 1`.
  */
-export function allStrips(most: number, first: number): FunctionCode {
-  const { code, parameters } = functionOf(13);
-  const [a, aStride, aStep, b, kStride, panelStride, c, cStride, m, ...rest] =
-    parameters;
+export function allStrips(
+  most: number,
+  first: number,
+  width: Width,
+): FunctionCode {
+  const { code, pointers, integers } = functionOf(width, 4, 9);
+  const [a, , c] = pointers;
+  const [aStride, aStep, kStride, panelStride, cStride, m, ...rest] = integers;
   const call = (rows: number) => {
-    code.get(a, aStride, b, kStride, panelStride, c, cStride, ...rest);
+    code.get(...pointers, aStride, kStride, panelStride, cStride, ...rest);
     code.call(first + rows - 1);
   };
   code.while(() => code.get(m).const(most).op(i32.geS), () => {
     call(most);
     code.add(a, aStep);
-    code.get(c, cStride).const(most).op(i32.mul).op(i32.add).set(c);
+    code.get(c, cStride).const(most).op(i32.mul).plus().set(c);
     code.increment(m, -most);
   });
   for (let rows = 1; rows < most; rows++) {

@@ -8,7 +8,7 @@
 
 import { DeviceError } from "../errors.ts";
 import { control, SPINS } from "./control.ts";
-import type { Heap } from "./memory.ts";
+import { type Heap, LINE } from "./memory.ts";
 import { maySleep, startWorker, type Thread } from "./threads.ts";
 import type { Orders, Run } from "./worker.ts";
 
@@ -27,7 +27,7 @@ export interface TeamOptions {
 export interface TeamProgram {
   /** Its module's `run`, in this thread. */
   readonly run: Run;
-  /** Address of its table. */
+  /** Address of its table, in lines. */
   readonly table: number;
   /** Nanoseconds that all threads save, about. */
   readonly saved: number;
@@ -74,11 +74,12 @@ export class Team {
     const { code } = program;
     const address = code ? this.#heap.allocate(code.length, CODE) : 0;
     if (code) {
-      new Uint8Array(this.#heap.memory.buffer, address).set(code);
+      const { buffer } = this.#heap.memory;
+      new Uint8Array(buffer, address, code.length).set(code);
       program.number = ++this.#programs;
     }
     try {
-      this.#store(control.code, address);
+      this.#store(control.code, address / LINE);
       this.#store(control.codeBytes, code?.length ?? 0);
       this.#start(program.number, program.table);
       program.run(program.table, 0, this.threads);
@@ -139,6 +140,7 @@ export class Team {
       thread,
       threads: this.threads,
       at: control,
+      line: LINE,
       spins: SPINS,
     };
     const worker = startWorker(orders);

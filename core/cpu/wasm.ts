@@ -21,7 +21,7 @@ import { invariant } from "../errors.ts";
 import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
-import { FunctionBuilder } from "./assembler.ts";
+import { functionOf, type Width } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
@@ -29,13 +29,14 @@ import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
 import { Team, type TeamProgram } from "./team.ts";
 import { hasWorkers } from "./threads.ts";
+import { widthFor } from "./width.ts";
 import type { Run } from "./worker.ts";
 
 /** Settings of the wasm backend. */
 export interface WasmOptions {
   /** Whether to use relaxed SIMD; by default where the engine has it. */
   readonly relaxed?: boolean;
-  /** Most bytes of memory; as many as 32-bit addresses reach when absent. */
+  /** Most bytes of memory: more than 4 GiB take 64-bit addresses. As many as 32-bit addresses reach when absent. */
   readonly bytes?: number;
   /** Most threads, with this one; as many as there are processors when absent, up to 8. */
   readonly threads?: number;
@@ -65,7 +66,7 @@ const PATIENCE = 120_000;
 /** Ends the workers of backends that were left open. */
 const abandoned = new FinalizationRegistry<Team>((team) => team.stop());
 
-const ARENA = "the arena of a program";
+const ARENA = "the arena of a program", SCRATCH = "the scratch of a program";
 
 /** A block of the heap. */
 class WasmStorage implements Storage {
@@ -104,24 +105,27 @@ class WasmBackend implements Backend {
 
   constructor(options: WasmOptions) {
     const { relaxed = hasRelaxedSimd(), bytes, eager = false } = options;
+    const width = widthFor(bytes ?? 0);
     const wanted = options.threads ?? Math.min(processors(), MOST_THREADS);
-    const shared = wanted > 1 && hasWorkers() ? sharedHeap(bytes) : null;
+    const shared = wanted > 1 && hasWorkers() ? sharedHeap(width, bytes) : null;
     const threads = shared ? wanted : 1;
     this.adapter = [
       "wasm: simd",
       ...relaxed ? ["relaxed simd"] : [],
+      ...width === 64 ? ["64-bit memory"] : [],
       threads === 1 ? "1 thread" : `${threads} threads`,
     ].join(", ");
-    this.#heapOrNone = shared ?? new Heap(bytes);
+    this.#heapOrNone = shared ?? new Heap(bytes, false, width);
     const { barrier, ...worth } = eager ? EAGER : WORTH;
     const { patience = PATIENCE } = options;
     this.#team = shared && new Team(shared, threads, { ...worth, patience });
     if (this.#team) abandoned.register(this, this.#team, this);
     const grain = eager ? 1 : LINE / 4;
-    this.#compiler = new ProgramCompiler(
+    this.#compiler = new ProgramCompiler({
+      width,
       relaxed,
-      shared && { threads, leastWork: barrier, grain },
-    );
+      division: shared && { threads, leastWork: barrier, grain },
+    });
   }
 
   upload(data: Data, dtype: DType, shape: Shape = [data.length]): WasmStorage {
@@ -159,6 +163,9 @@ class WasmBackend implements Backend {
   compile(graph: Graph, _: readonly boolean[], plan: () => Plan): Executable {
     const planned = plan();
     const { module, scratch, saved } = this.#compiler.compile(planned);
+    for (const bytes of [scratch.common, scratch.own]) {
+      checkBuffer(SCRATCH, bytes, this.limits.bytesPerBuffer);
+    }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module), {
       env: { memory: this.#heap.memory },
     });
@@ -175,7 +182,7 @@ class WasmBackend implements Backend {
     const tableBytes = 4 * tableSize(planned);
     const table = this.#heap.allocate(tableBytes, ARENA);
     const code = this.#team && module;
-    const program = { run, table, saved, code, number: 0 };
+    const program = { run, table: table / LINE, saved, code, number: 0 };
     // Not the nodes, which would keep the graph.
     const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
@@ -233,8 +240,9 @@ class WasmBackend implements Backend {
       ...outputs.map((s) => s.address),
       ...offsets.map((offset) => this.#workspace.address + offset),
     ];
-    const { run, table } = program;
-    new Uint32Array(this.#heap.memory.buffer, table).set(addresses);
+    const { run, table } = program, { buffer } = this.#heap.memory;
+    const words = new Uint32Array(buffer, table * LINE, addresses.length);
+    words.set(addresses.map((address) => address / LINE));
     if (this.#team) this.#team.run(program);
     else run(table, 0, 1);
     for (const index of plan.freed) this.free(given[index]!);
@@ -286,7 +294,7 @@ function own(storage: Storage): WasmStorage {
 
 /** Whether the engine accepts a function with a fused multiply-add. */
 function hasRelaxedSimd(): boolean {
-  const code = new FunctionBuilder(0);
+  const { code } = functionOf(32, 0, 0);
   const lanes = new Lanes(code, true);
   lanes.madd(1, 1, 1);
   return WebAssembly.validate(encodeModule([code.finish()]));
@@ -298,9 +306,9 @@ function processors(): number {
 }
 
 /** A heap that threads may share, or null where that much memory cannot be had so. */
-function sharedHeap(bytes?: number): Heap | null {
+function sharedHeap(width: Width, bytes?: number): Heap | null {
   try {
-    return new Heap(bytes, true);
+    return new Heap(bytes, true, width);
   } catch {
     return null;
   }

@@ -18,15 +18,19 @@ export interface Orders {
   readonly threads: number;
   /** Addresses of the words that it looks at. */
   readonly at: typeof control;
+  /** Bytes of a line, in which addresses are told. */
+  readonly line: number;
   /** How often it looks before it sleeps. */
   readonly spins: number;
 }
 
-/** Calls a function on all threads; `table` is the address of a program's table. */
+/** Calls a function on all threads; `table` is the address of a program's table, in lines. */
 export type Run = (table: number, thread: number, threads: number) => void;
 
 /** Runs jobs until it is told to end. Modules come as bytes in the memory, so that no message has to be waited for. */
-export function work({ memory, thread, threads, at, spins }: Orders): void {
+export function work(
+  { memory, thread, threads, at, line, spins }: Orders,
+): void {
   const words = new Int32Array(memory.buffer, 0, at.end / 4);
   const load = (address: number) => Atomics.load(words, address / 4);
   const add = (address: number, by: number) =>
@@ -48,7 +52,7 @@ export function work({ memory, thread, threads, at, spins }: Orders): void {
     if (known?.program === program) return known.run;
     const code = new Uint8Array(
       memory.buffer,
-      load(at.code) >>> 0,
+      load(at.code) * line,
       load(at.codeBytes),
     );
     const { exports } = new WebAssembly.Instance(
@@ -66,7 +70,7 @@ export function work({ memory, thread, threads, at, spins }: Orders): void {
     Atomics.notify(words, at.ready / 4);
     for (;;) {
       job = nextJob(job);
-      const program = load(at.program), table = load(at.table) >>> 0;
+      const program = load(at.program), table = load(at.table);
       if (program === 0) return;
       runOf(program, table)(table, thread, threads);
     }

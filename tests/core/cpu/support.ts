@@ -7,6 +7,7 @@
 import { assert } from "@std/assert";
 import type { Backend } from "../../../core/backend.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import { hasWideMemory } from "../../../core/cpu/width.ts";
 import type { Data, DType } from "../../../core/dtype.ts";
 import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
 import type {
@@ -20,12 +21,30 @@ import type {
 } from "../../../core/plan/kernel.ts";
 import { type Shape, stridesOf } from "../../../core/shape.ts";
 
-/** The backend with fused multiply-add where there is one, without, and with all work divided among threads. */
+/**
+ * The backend with fused multiply-add where there is one, without, with all work divided among threads, and with
+ * addresses of 64 bits.
+ */
 export const backends: Record<string, Backend> = {
   "relaxed simd": createWasmBackend({ threads: 1 }),
   "plain simd": createWasmBackend({ relaxed: false, threads: 1 }),
   "3 threads": createWasmBackend({ threads: 3, eager: true }),
+  "64-bit memory": openWide(2),
 };
+
+/**
+ * A backend with all work divided that has addresses of 64 bits, where the engine has them, and nothing below 4 GiB:
+ * what is not touched takes no memory.
+ */
+export function openWide(threads: number): Backend {
+  const options = { threads, eager: true };
+  if (!hasWideMemory()) return createWasmBackend(options);
+  const backend = createWasmBackend({ ...options, bytes: 2 ** 33 });
+  for (let i = 0; i < 3; i++) {
+    backend.create({ shape: [3 * 2 ** 27], dtype: "f32" });
+  }
+  return backend;
+}
 
 /** Contents of a buffer. */
 export interface Buffer {

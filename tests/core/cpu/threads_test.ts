@@ -23,13 +23,14 @@ import { applyOp, opNames, upload } from "../../support/primitives.ts";
 import { check } from "../../support/runs.ts";
 import { type Sample, samples } from "../../support/samples.ts";
 import { plainAdamw, trainingStep } from "../../support/workloads.ts";
-import { load, noise, whole } from "./support.ts";
+import { load, noise, openWide, whole } from "./support.ts";
 
-/** Runtimes on one thread and on several, with all work divided. */
+/** Runtimes on one thread and on several, with all work divided, and on one and two beyond 4 GiB. */
 function openTeams(...counts: number[]): Runtime[] {
-  return counts.map((threads) =>
-    createRuntime(createWasmBackend({ threads, eager: true }))
+  const narrow = counts.map((threads) =>
+    createWasmBackend({ threads, eager: true })
   );
+  return [...narrow, openWide(1), openWide(2)].map(createRuntime);
 }
 
 /** The bits of the results of a function on a runtime; what it makes is freed. */
@@ -56,7 +57,7 @@ async function assertSameBits(
   for (const team of others) assertEquals(await bitsOn(team, f), expected);
 }
 
-Deno.test("every primitive gives the same bits on any number of threads", async (t) => {
+Deno.test("every primitive gives the same bits on any number of threads and addresses of any length", async (t) => {
   const teams = openTeams(1, 2, 3);
   for (const op of opNames) {
     const arbitrary: fc.Arbitrary<Sample> = samples[op];
@@ -70,7 +71,7 @@ Deno.test("every primitive gives the same bits on any number of threads", async 
   teams.forEach(closeRuntime);
 });
 
-Deno.test("random programs give the same bits on any number of threads", async () => {
+Deno.test("random programs give the same bits on any number of threads and addresses of any length", async () => {
   const teams = openTeams(1, 2, 5);
   const property = fc.asyncProperty(
     programs,
@@ -84,7 +85,7 @@ Deno.test("random programs give the same bits on any number of threads", async (
   teams.forEach(closeRuntime);
 });
 
-Deno.test("large kernels of every kind give the same bits on any number of threads", async (t) => {
+Deno.test("large kernels of every kind give the same bits on any number of threads and addresses of any length", async (t) => {
   const teams = openTeams(1, 2, 3, 5);
   const normal = (seed: number, ...shape: number[]) =>
     random.normal(random.key(seed), shape);
@@ -182,7 +183,7 @@ Deno.test("threads wait for one another before a loop, in it and after it", asyn
   backend.dispose();
 });
 
-Deno.test("steps of training give the same bits on one thread and on several", async () => {
+Deno.test("steps of training give the same bits on any number of threads and addresses of any length", async () => {
   const sizes = { C: 32, H: 4, T: 16, V: 50, layers: 2 };
   await assertSameBits(openTeams(1, 2, 3), () => {
     const { f, args, donate } = trainingStep(sizes, plainAdamw);
@@ -197,12 +198,14 @@ Deno.test("steps of training give the same bits on one thread and on several", a
 });
 
 Deno.test("memory that grows after the workers have started is theirs as well", async () => {
-  const [one, two] = openTeams(1, 2) as [Runtime, Runtime];
+  const teams = openTeams(1, 2);
+  const reserved = () =>
+    teams.map(({ backend }) => backend.memory().reservedBytes);
   const sums = () => [3, 7].map((x) => ones([x, 100]).mul(x).sum());
-  await assertSameBits([one, two], sums);
-  const before = two.backend.memory().reservedBytes;
+  await assertSameBits(teams, sums);
+  const before = reserved();
   const large = () => [ones([1000, 3000]).mul(2), ...sums()];
-  await assertSameBits([one, two], large);
-  assert(two.backend.memory().reservedBytes > before + 1e7);
-  [one, two].forEach(closeRuntime);
+  await assertSameBits(teams, large);
+  reserved().forEach((bytes, i) => assert(bytes > before[i]! + 1e7));
+  teams.forEach(closeRuntime);
 });
