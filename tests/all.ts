@@ -64,10 +64,15 @@ async function check(...args: string[]): Promise<Counts> {
   return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
 }
 
-/** The test suite with the examples of the documentation. */
-async function suite(): Promise<Counts> {
-  const args = ["test", "--allow-all", "--doc", "--parallel", "--quiet"];
-  const { ok, signal, output } = await deno(args, { XDG_RUNTIME_DIR: "/tmp" });
+/** Tests, by arguments and variables of the environment beside the usual ones. */
+async function tests(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Counts> {
+  const { ok, signal, output } = await deno(
+    ["test", "--allow-all", "--parallel", "--quiet", ...args],
+    { XDG_RUNTIME_DIR: "/tmp", ...env },
+  );
   const count = (name: string): number => {
     const found = [...output.matchAll(new RegExp(`(\\d+) ${name}`, "g"))];
     return Number(found.at(-1)?.[1] ?? 0);
@@ -107,7 +112,9 @@ const parts = [
   await check("check"),
   await check("doc", "--lint", ...entries),
   await check("publish", "--dry-run", "--allow-dirty"),
-  await suite(),
+  // All of them with the examples of the documentation, and those of wasm on a single thread too.
+  await tests(["--doc"]),
+  await tests(["--filter", "(wasm)", "tests"], { COTAN_THREADS: "1" }),
   await smoke(),
 ];
 const total = (key: keyof Counts): number =>

@@ -8,7 +8,14 @@ import { helpText, UsageError } from "../../examples/cli/args.ts";
 import { type CaseName, mistake } from "./cases.ts";
 import { type Command, Contestant } from "./contestant.ts";
 import { OPTIONS, parseRequest, type Request } from "./options.ts";
-import { type Outcome, type Row, timesTable } from "./table.ts";
+import { torchCommand } from "./torch.ts";
+import {
+  costsTable,
+  loraShare,
+  type Outcome,
+  type Row,
+  timesTable,
+} from "./table.ts";
 
 /** Turns of each on a workload: what else the machine does meanwhile then falls on all of them. */
 const TURNS = 3;
@@ -41,18 +48,7 @@ function contestants({ threads, peers }: Request): Map<string, Command> {
   const commands = {
     jax: peer("jax.ts"),
     tfjs: peer("tfjs.ts"),
-    torch: {
-      program: "python3",
-      before: [here("pytorch.py")],
-      behind: [most],
-      // What Debian's build needs to be at its best: OpenMP's OpenBLAS, and no pages that are given back at each step.
-      env: {
-        LD_LIBRARY_PATH: "/usr/lib/x86_64-linux-gnu/openblas-openmp",
-        MALLOC_MMAP_MAX_: "0",
-        MALLOC_TRIM_THRESHOLD_: "100000000000",
-        OMP_NUM_THREADS: most,
-      },
-    },
+    torch: torchCommand(here("pytorch.py"), most),
   };
   return new Map([
     ...threads.map((n): [string, Command] => [
@@ -72,6 +68,7 @@ interface Ready {
   readonly who: string;
   readonly contestant: Contestant;
   readonly first: number;
+  readonly bytes: number | null;
   readonly mistake: string | null;
   readonly times: number[];
 }
@@ -95,9 +92,9 @@ async function prepare(
       contestant = new Contestant(command, name, limit * 1000);
       const opening = await contestant.opening();
       if ("facts" in opening) {
-        const { first, facts } = opening;
+        const { facts, ...costs } = opening;
         const wrong = mistake(name, facts);
-        ready.push({ who, contestant, first, mistake: wrong, times: [] });
+        ready.push({ who, contestant, ...costs, mistake: wrong, times: [] });
         continue;
       }
       if ("missing" in opening) fail(opening.missing, true);
@@ -138,8 +135,8 @@ async function runCase(
       spent.set(who, before + performance.now() - start);
     }
   }
-  for (const { who, contestant, first, mistake, times } of ready) {
-    outcomes[who] ??= { first, times, mistake };
+  for (const { who, contestant, ...measured } of ready) {
+    outcomes[who] ??= measured;
     await contestant[Symbol.asyncDispose]();
   }
   return { name, outcomes };
@@ -173,6 +170,9 @@ async function measure(request: Request): Promise<boolean> {
     .filter((who) => commands.has(who));
   const peers = request.peers.filter((peer) => commands.has(peer));
   console.log(`\n${timesTable(rows, names, ours, peers)}`);
+  console.log(`\n${costsTable(rows, ours)}`);
+  const share = loraShare(rows, ours);
+  if (share) console.log(`\n${share}`);
   const results = {
     date: new Date().toISOString(),
     deno: Deno.version.deno,

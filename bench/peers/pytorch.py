@@ -252,7 +252,7 @@ def main(name, threads):
         return say(absent="it has no such workload")
     run, facts = WORKLOADS[name]()
     first, _ = timed(run)
-    say(first=first * 1e3, facts=facts())
+    say(first=first * 1e3, facts=facts(), bytes=None)
     start, fastest = time.perf_counter(), math.inf
     while first < PATIENCE and time.perf_counter() - start < WARM:
         fastest = min(fastest, timed(run)[0])

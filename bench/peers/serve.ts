@@ -1,8 +1,8 @@
 /**
  * The side of a process that computes: it prepares one workload, and then runs it whenever it is told to.
  *
- * It writes JSON lines: first `{ first, facts }`, `{ absent }`, `{ missing }` or `{ error }`, and for each line with a
- * number of milliseconds that it reads `{ times }`.
+ * It writes JSON lines: first `{ first, facts, bytes }`, `{ absent }`, `{ missing }` or `{ error }`, and for each line
+ * with a number of milliseconds that it reads `{ times }`.
  *
  * @module
  */
@@ -15,6 +15,8 @@ export interface Work {
   run(): Promise<readonly number[] | void> | readonly number[] | void;
   /** The numbers that `EXPECTED` of the cases lists, or fewer. */
   facts(): Promise<readonly number[]> | readonly number[];
+  /** Bytes of memory that are taken from the system for it, if that is known. */
+  bytes?(): number;
 }
 
 /** The first line. */
@@ -23,6 +25,7 @@ export type Opening =
     /** Milliseconds of the first run, with what is compiled in it. */
     readonly first: number;
     readonly facts: readonly number[];
+    readonly bytes: number | null;
   }
   /** Why this peer has no such workload. */
   | { readonly absent: string }
@@ -73,7 +76,8 @@ export async function serve(
     const start = performance.now();
     await work.run();
     const first = performance.now() - start;
-    say({ first, facts: await work.facts() });
+    const facts = await work.facts();
+    say({ first, facts, bytes: work.bytes?.() ?? null });
     let runs = 0;
     if (first < PATIENCE) runs = await warm(work);
     for await (const budget of lines()) {

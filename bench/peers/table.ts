@@ -13,6 +13,8 @@ export type Outcome =
     readonly first: number;
     /** Milliseconds of the others. */
     readonly times: readonly number[];
+    /** Bytes of memory that are taken from the system, if known. */
+    readonly bytes: number | null;
     /** What is off in the results, or null. */
     readonly mistake: string | null;
   }
@@ -46,6 +48,29 @@ export function timesTable(
     ...peers.map((peer) => ratio(outcomes[ours], outcomes[peer])),
   ]);
   return table([head, ...lines]);
+}
+
+/** Lines: the first run of each workload by Cotan, with what is compiled in it, and the memory that it holds. */
+export function costsTable(rows: readonly Row[], ours: string): string {
+  const lines = rows.flatMap(({ name, outcomes }) => {
+    const outcome = outcomes[ours];
+    if (!outcome || "none" in outcome) return [];
+    const { first, bytes } = outcome;
+    return [[name, figure(first), bytes ? figure(bytes / 2 ** 20) : "–"]];
+  });
+  return table([[ours, "first run, ms", "MiB"], ...lines]);
+}
+
+/** How the step of adapters compares with that of everything, or null where either is missing. */
+export function loraShare(rows: readonly Row[], ours: string): string | null {
+  const [small, full] = ["W5 gpt2", "W5 gpt2-full"].map((name) => {
+    const outcome = rows.find((row) => row.name === name)?.outcomes[ours];
+    return outcome && "times" in outcome ? outcome : null;
+  });
+  if (!small || !full) return null;
+  const time = figure(median(small.times) / median(full.times));
+  const bytes = figure((small.bytes ?? NaN) / (full.bytes ?? NaN));
+  return `LoRA step of GPT-2 small: ${time} of the time and ${bytes} of the memory of the full step`;
 }
 
 function cell(outcome: Outcome | undefined): string {

@@ -10,7 +10,9 @@ import {
   concat,
   grad,
   jit,
+  memory,
   random,
+  scope,
   split,
   type Tensor,
   tensor,
@@ -85,7 +87,7 @@ const WORKLOADS: Readonly<Record<CaseName, () => Work>> = {
 
 /** Prepares a workload. The backend must be one that has results when a call returns, as wasm has. */
 export function workload(name: CaseName): Work {
-  return WORKLOADS[name]();
+  return { ...WORKLOADS[name](), bytes: () => memory().reservedBytes };
 }
 
 function matrix(rows: number, columns: number, seed: number, bound: number) {
@@ -133,14 +135,17 @@ function blockParams(initials: Initials, at: string): Block {
     weight: take(`w${name}`),
     bias: take(`b${name}`),
   });
-  const qkv = [..."qkv"].map(layer);
+  const c_attn = scope(() => {
+    const qkv = [..."qkv"].map(layer);
+    return {
+      weight: concat(qkv.map(({ weight }) => weight as Tensor), { axis: 1 }),
+      bias: concat(qkv.map(({ bias }) => bias!)),
+    };
+  });
   return {
     ln_1: norm(1),
     ln_2: norm(2),
-    c_attn: {
-      weight: concat(qkv.map(({ weight }) => weight as Tensor), { axis: 1 }),
-      bias: concat(qkv.map(({ bias }) => bias!)),
-    },
+    c_attn,
     c_proj: layer("o"),
     c_fc: layer("1"),
     mlp_proj: layer("2"),
@@ -274,7 +279,9 @@ function trained(sizes: Sizes, isLora: boolean): Work {
 /** Greedy decoding: the times between tokens, so that the prompt and what is compiled count for nothing. */
 function answered(dtype: "f32" | "bf16"): Work {
   const model = modelOf(SIZES.gpt2);
-  const params = tree.map((x) => x.cast(dtype), paramsOf(SIZES.gpt2));
+  const params = scope(() =>
+    tree.map((x) => x.cast(dtype), paramsOf(SIZES.gpt2))
+  );
   const ids: number[] = [];
   return {
     async run() {

@@ -137,7 +137,7 @@ const kinds: Record<string, [fc.Arbitrary<Sample>, bytes: number]> = {
   maps: [maps, 256],
   halves: [halves, 256],
   packed: [packed, 256],
-  gathers: [gathers, 256],
+  gathers: [gathers, 1024],
   reductions: [reductions, 2 ** 14],
   sums: [sums, 1024],
   passes: [passes, 1024],
