@@ -25,7 +25,7 @@ export const valueType = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;
 export type ValueType = typeof valueType[keyof typeof valueType];
 
 /** Bits of an address. */
-export type Width = 32 | 64;
+export type AddressBits = 32 | 64;
 
 declare const kind: unique symbol;
 
@@ -76,7 +76,7 @@ export interface FunctionCode {
 /** Writes one function; instructions chain. */
 export class FunctionBuilder {
   /** Bits of an address. */
-  readonly width: Width;
+  readonly bits: AddressBits;
   #params: readonly ValueType[];
   /** Types of the locals, of which the parameters are the first. */
   #types: ValueType[];
@@ -86,8 +86,8 @@ export class FunctionBuilder {
   #body = new ByteWriter();
 
   /** An empty function. */
-  constructor(width: Width, params: readonly ValueType[]) {
-    this.width = width;
+  constructor(bits: AddressBits, params: readonly ValueType[]) {
+    this.bits = bits;
     this.#params = params;
     this.#types = [...params];
   }
@@ -99,7 +99,7 @@ export class FunctionBuilder {
 
   /** A local for an address. */
   pointer(): Pointer {
-    return this.#take(addressType(this.width)) as Pointer;
+    return this.#take(addressType(this.bits)) as Pointer;
   }
 
   /** A local for a vector. */
@@ -180,19 +180,19 @@ export class FunctionBuilder {
 
   /** Pushes an address of less than 2³¹. */
   address(value: number): this {
-    return this.width === 64 ? this.long(value) : this.const(value);
+    return this.bits === 64 ? this.long(value) : this.const(value);
   }
 
   /** Adds the integer on top of the stack to the address below it. */
   plus(): this {
-    return this.width === 64
+    return this.bits === 64
       ? this.op(i64.extendS).op(i64.add)
       : this.op(i32.add);
   }
 
   /** Makes the address on top of the stack an integer, which it is where it stands for one. */
   wrap(): this {
-    return this.width === 64 ? this.op(i32.wrap) : this;
+    return this.bits === 64 ? this.op(i32.wrap) : this;
   }
 
   /** Pushes an i64 constant of at most 32 bits. */
@@ -331,30 +331,28 @@ export class FunctionBuilder {
   }
 }
 
-/** A function to write, and its parameters: first addresses, then integers. */
-export function functionOf<P extends number, I extends number>(
-  width: Width,
-  pointers: P,
-  integers: I,
-): {
-  code: FunctionBuilder;
-  pointers: Several<Pointer, P>;
-  integers: Several<Local, I>;
-} {
-  const params = [
-    ...Array<ValueType>(pointers).fill(addressType(width)),
-    ...Array<ValueType>(integers).fill(valueType.i32),
-  ];
-  const numbers = [...params.keys()];
+/** The parameters that a word stands for: an "a" for an address, an "i" for an integer. */
+type Parameters<S extends string> = S extends `a${infer R}`
+  ? [Pointer, ...Parameters<R>]
+  : S extends `i${infer R}` ? [Local, ...Parameters<R>]
+  : [];
+
+/** A function to write, and its parameters: for each an "a" if it is an address, an "i" if it is an integer. */
+export function functionOf<S extends string>(
+  bits: AddressBits,
+  kinds: S,
+): { code: FunctionBuilder; parameters: Parameters<S> } {
+  const types = [...kinds].map((kind) =>
+    kind === "a" ? addressType(bits) : valueType.i32
+  );
   return {
-    code: new FunctionBuilder(width, params),
-    pointers: numbers.slice(0, pointers) as Several<Pointer, P>,
-    integers: numbers.slice(pointers) as Several<Local, I>,
+    code: new FunctionBuilder(bits, types),
+    parameters: [...types.keys()] as Parameters<S>,
   };
 }
 
-function addressType(width: Width): ValueType {
-  return width === 64 ? valueType.i64 : valueType.i32;
+function addressType(bits: AddressBits): ValueType {
+  return bits === 64 ? valueType.i64 : valueType.i32;
 }
 
 function encode(to: ByteWriter, opcode: number): void {

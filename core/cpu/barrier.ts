@@ -6,7 +6,11 @@
  * @module
  */
 
-import { type FunctionCode, functionOf, type Width } from "./assembler.ts";
+import {
+  type AddressBits,
+  type FunctionCode,
+  functionOf,
+} from "./assembler.ts";
 import { control, SPINS } from "./control.ts";
 import { atomic, control as flow, drop, i32, i64 } from "./opcodes.ts";
 
@@ -20,8 +24,9 @@ const TIMED_OUT = 2;
  * `(thread, threads)`: returns when all threads have called it. Traps when one has failed, and in the first thread when
  * the others do not come.
  */
-export function barrier(width: Width): FunctionCode {
-  const { code, integers: [thread, threads] } = functionOf(width, 0, 2);
+export function barrier(bits: AddressBits): FunctionCode {
+  const { code, parameters } = functionOf(bits, "ii");
+  const [thread, threads] = parameters;
   const [round, looks, patience] = code.locals(3);
   const word = (opcode: number, address: number) =>
     code.address(0).atomic(opcode, address);

@@ -58,7 +58,7 @@ const SHORT_ROW = 1024;
 export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
   const { shape, k } = kernel;
   if (sizeOf(shape) === 0) return;
-  const layout = layoutOf(kernel, stages.machine.relaxed);
+  const layout = layoutOf(kernel, stages.relaxed);
   const exprs = kernel.outputs.map((o) => o.expr);
   const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
   const split = stages.divide(
@@ -215,9 +215,9 @@ function emitBlocks(
   function packB(base: Pointer, j: Block, p: Block): void {
     const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
     address(code, base, [[p.from, bBytes * bRow], [j.from, bBytes * bColumn]]);
-    code.get(scratch).const(bAt).plus();
     if (order !== "columns") code.const(bBytes * bRow);
     if (order !== "rows") code.const(bBytes * bColumn);
+    code.get(scratch).const(bAt).plus();
     code.push(p.size).push(j.size);
     if (order === "any") code.const(PANEL).call(packersB.any);
     else code.call(order === "rows" ? packersB.rows : packersB.columns);
@@ -225,9 +225,9 @@ function emitBlocks(
 
   function packA(base: Pointer, i: Block, p: Block): void {
     address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
-    code.get(scratch).const(aAt).plus();
     code.const(aBytes * aColumn);
     if (aRow !== 1) code.const(aBytes * aRow);
+    code.get(scratch).const(aAt).plus();
     code.push(p.size).push(i.size);
     if (aRow === 1) code.call(packersA.strips);
     else code.const(strip).call(packersA.any);
@@ -241,26 +241,25 @@ function emitBlocks(
     j: Block,
     p: Block,
   ): void {
-    if (packsA) code.get(scratch).const(aAt).plus();
-    else address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
-    if (packsB) code.get(scratch).const(bAt).plus();
-    else address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
-    address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
-    code.get(scratch).const(start).plus();
     if (packsA) {
-      code.const(4 * strip).push(p.size).const(4 * strip).op(i32.mul);
+      code.get(scratch).const(aAt).plus().const(4 * strip);
+      code.push(p.size).const(4 * strip).op(i32.mul);
     } else {
+      address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
       code.const(4 * (orderA === "rows" ? aRow : aColumn));
       code.const(4 * strip * aRow);
     }
     if (packsB) {
-      code.const(4 * PANEL).push(p.size).const(4 * PANEL).op(i32.mul);
+      code.get(scratch).const(bAt).plus().const(4 * PANEL);
+      code.push(p.size).const(4 * PANEL).op(i32.mul);
     } else {
+      address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
       code.const(4 * bRow).const(4 * PANEL);
     }
+    address(code, cBase, [[i.from, 4 * cRow], [j.from, 4]]);
     code.const(4 * cRow);
     code.push(i.size).push(j.size).push(p.size);
-    code.push(p.from).op(i32.eqz);
+    code.push(p.from).op(i32.eqz).get(scratch).const(start).plus();
     code.call(orderA === "rows" ? shared.rows : shared.columns);
   }
 

@@ -11,9 +11,14 @@
 
 import { formatBytes, outOfMemory, type Wanted } from "../budget.ts";
 import { invariant } from "../errors.ts";
-import type { Width } from "./assembler.ts";
+import type { AddressBits } from "./assembler.ts";
 import { control } from "./control.ts";
-import { createMemory, hasWideMemory, MOST_BYTES, pageCount } from "./width.ts";
+import {
+  createMemory,
+  hasWideMemory,
+  MOST_BYTES,
+  pageCount,
+} from "./address_bits.ts";
 
 /** Blocks start and end at multiples of a cache line. */
 export const LINE = 64;
@@ -34,18 +39,18 @@ export class Heap {
   #end: number;
   #used = 0;
   #most: number;
-  #width: Width;
+  #bits: AddressBits;
 
   /** An empty heap that grows up to a number of bytes; one that threads share begins with the words of `control`. */
   constructor(
     mostBytes = Infinity,
     isShared = false,
-    width: Width = 32,
+    bits: AddressBits = 32,
   ) {
-    this.#most = Math.floor(Math.min(mostBytes, MOST_BYTES[width]) / PAGE);
-    this.#width = width;
+    this.#most = Math.floor(Math.min(mostBytes, MOST_BYTES[bits]) / PAGE);
+    this.#bits = bits;
     this.#end = isShared ? control.end : LINE;
-    this.memory = createMemory(this.#most, isShared, width);
+    this.memory = createMemory(this.#most, isShared, bits);
   }
 
   /** Bytes of all blocks. */
@@ -137,7 +142,7 @@ export class Heap {
     for (const count of [Math.min(generous, this.#most - held), pages]) {
       try {
         if (count < pages) continue;
-        this.memory.grow(pageCount(count, this.#width));
+        this.memory.grow(pageCount(count, this.#bits));
         return true;
       } catch (error) {
         if (!(error instanceof RangeError)) throw error;

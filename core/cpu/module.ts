@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { FunctionCode, Width } from "./assembler.ts";
+import type { AddressBits, FunctionCode } from "./assembler.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
 /** Most pages of 64 KiB that a memory has, by the bits of its addresses. */
@@ -16,7 +16,7 @@ const MOST_PAGES = { 32: 2 ** 16, 64: 2 ** 18 };
 export function encodeModule(
   functions: readonly FunctionCode[],
   isShared = false,
-  width: Width = 32,
+  bits: AddressBits = 32,
 ): Uint8Array<ArrayBuffer> {
   const signatures = new Map(functions.map((f) => [f.params.join(), f.params]));
   const keys = [...signatures.keys()];
@@ -40,8 +40,8 @@ export function encodeModule(
     imports.byte(1);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
-    imports.append([2, (isShared ? 3 : 0) + (width === 64 ? 4 : 0), 0]);
-    if (isShared) imports.unsigned(MOST_PAGES[width]);
+    imports.append([2, (isShared ? 3 : 0) + (bits === 64 ? 4 : 0), 0]);
+    if (isShared) imports.unsigned(MOST_PAGES[bits]);
   });
   section(3, (indices) => {
     indices.unsigned(functions.length);

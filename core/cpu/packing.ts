@@ -13,11 +13,11 @@
 import { bytesPerElement } from "../backend.ts";
 import type { Half } from "../half.ts";
 import {
+  type AddressBits,
   type FunctionCode,
   functionOf,
   type Pointer,
   valueType,
-  type Width,
 } from "./assembler.ts";
 import { widen } from "./half.ts";
 import { Lanes, type Vec } from "./lanes.ts";
@@ -29,10 +29,10 @@ export const PANEL = 8;
 /** What a matrix holds. */
 export type Packed = "f32" | Half;
 
-/** `(source, to, kStride, nStride, k, n, columns)`: whatever the strides and the columns of a panel. */
-export function packAny(dtype: Packed, width: Width): FunctionCode {
-  const { code, pointers: [source, to], integers } = functionOf(width, 2, 5);
-  const [kStride, nStride, k, n, columns] = integers;
+/** `(source, kStride, nStride, to, k, n, width)`: whatever the strides and the width of panels. */
+export function packAny(dtype: Packed, bits: AddressBits): FunctionCode {
+  const { code, parameters } = functionOf(bits, "aiiaiii");
+  const [source, kStride, nStride, to, k, n, width] = parameters;
   const v = new Lanes(code, false);
   const [row, at] = code.pointers(2), [column, left] = code.locals(2);
   code.while(() => code.get(n).const(0).op(i32.gtS), () => {
@@ -52,56 +52,56 @@ export function packAny(dtype: Packed, width: Width): FunctionCode {
         code.memory(i32.store);
         code.add(at, nStride);
         code.increment(to, 4).increment(column, 1);
-      }, () => code.get(column, columns).op(i32.ltS));
+      }, () => code.get(column, width).op(i32.ltS));
       code.add(row, kStride);
       code.increment(left, -1);
     });
-    code.get(source, nStride, columns).op(i32.mul).plus().set(source);
-    code.get(n, columns).op(i32.sub).set(n);
+    code.get(source, nStride, width).op(i32.mul).plus().set(source);
+    code.get(n, width).op(i32.sub).set(n);
   });
   return code.finish();
 }
 
 /**
- * `(source, to, kStride, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
+ * `(source, kStride, to, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
  * of rows which are read together are long. What is left over is for function `any`.
  */
 export function packRows(
   dtype: Packed,
   any: number,
-  perPanel: number,
+  width: number,
   most: number,
-  width: Width,
+  bits: AddressBits,
 ): FunctionCode {
-  const { code, pointers: [source, to], integers } = functionOf(width, 2, 3);
-  const [kStride, k, n] = integers;
+  const { code, parameters } = functionOf(bits, "aiaii");
+  const [source, kStride, to, k, n] = parameters;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
   const row = code.pointer(), left = code.local();
   const panels = code.pointers(most);
   const copyRow = (panel: Pointer, from: number) => {
     let i = 0;
-    for (; i + 4 <= perPanel; i += 4) {
+    for (; i + 4 <= width; i += 4) {
       const four = loadFour(v, dtype, row, from + i);
       code.get(panel, four.local).memory(v128.store, 4 * i);
     }
-    for (; i < perPanel; i++) {
+    for (; i < width; i++) {
       const one = loadOne(v, dtype, row, from + i);
       code.get(panel, one.local).memory(v128.store32Lane, 4 * i, 0);
     }
   };
   const copy = (group: readonly Pointer[]) => {
-    const columns = perPanel * group.length;
+    const columns = width * group.length;
     code.while(() => code.get(n).const(columns).op(i32.geS), () => {
       code.get(source).set(row).get(k).set(left);
       group.forEach((panel, i) => {
-        code.get(to).get(k).const(4 * perPanel * i).op(i32.mul).plus();
+        code.get(to).get(k).const(4 * width * i).op(i32.mul).plus();
         code.set(panel);
       });
       code.while(() => code.get(left), () => {
         group.forEach((panel, i) => {
-          code.scope(() => copyRow(panel, perPanel * i));
-          code.increment(panel, 4 * perPanel);
+          code.scope(() => copyRow(panel, width * i));
+          code.increment(panel, 4 * width);
         });
         code.add(row, kStride);
         code.increment(left, -1);
@@ -112,22 +112,21 @@ export function packRows(
   };
   if (most > 1) copy(panels);
   copy(panels.slice(0, 1));
-  code.get(source, to, kStride).const(bytes).get(k, n).const(perPanel);
-  code.call(any);
+  code.get(source, kStride).const(bytes).get(to, k, n).const(width).call(any);
   return code.finish();
 }
 
 /**
- * `(source, to, nStride, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
+ * `(source, nStride, to, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
  * function `any`.
  */
 export function packColumns(
   dtype: Packed,
   any: number,
-  width: Width,
+  bits: AddressBits,
 ): FunctionCode {
-  const { code, pointers: [source, to], integers } = functionOf(width, 2, 3);
-  const [nStride, k, n] = integers;
+  const { code, parameters } = functionOf(bits, "aiaii");
+  const [source, nStride, to, k, n] = parameters;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
   const left = code.local();
@@ -154,13 +153,13 @@ export function packColumns(
       });
       code.increment(to, 16 * PANEL).increment(left, -4);
     });
-    code.get(columns[0]!, to).const(bytes).get(nStride, left);
+    code.get(columns[0]!).const(bytes).get(nStride, to, left);
     code.const(PANEL).const(PANEL).call(any);
     code.get(to, left).const(4 * PANEL).op(i32.mul).plus().set(to);
     code.get(source, nStride).const(PANEL).op(i32.mul).plus();
     code.set(source).increment(n, -PANEL);
   });
-  code.get(source, to).const(bytes).get(nStride, k, n).const(PANEL).call(any);
+  code.get(source).const(bytes).get(nStride, to, k, n).const(PANEL).call(any);
   return code.finish();
 }
 

@@ -1,8 +1,8 @@
 /**
  * Plans as WebAssembly modules: a function for each stage of each distinct kernel, and `run`, which calls them in order.
  *
- * `run` reads addresses, in lines, from a table of words: those of the inputs, of the outputs, of the arena's pages, and last of the
- * scratch memory that threads share and of their own.
+ * `run` reads addresses, in lines, from a table of words: those of the inputs, of the outputs, of the arena's pages, and
+ * last of the scratch memory that threads share and of their own.
  *
  * This module is browser compatible.
  *
@@ -25,7 +25,7 @@ import { levelsOf, type Part } from "./schedule.ts";
 import { sharedCount, sharedFunctions } from "./shared.ts";
 import {
   type CompiledKernel,
-  type Machine,
+  type Engine,
   type Scratch,
   type Stage,
   StageBuilder,
@@ -46,17 +46,18 @@ export interface ProgramCode {
 
 /** Turns plans into modules; keeps the code of kernels, which programs have in common. */
 export class ProgramCompiler {
-  #machine: Machine;
+  #engine: Engine;
   #kernels = new Map<string, CompiledKernel>();
   #shared: FunctionCode[] | null = null;
 
-  /** A compiler for a machine. */
-  constructor(machine: Machine) {
-    this.#machine = machine;
+  /** A compiler for an engine. */
+  constructor(engine: Engine) {
+    this.#engine = engine;
   }
 
   /** The module of a plan. */
   compile(plan: Plan): ProgramCode {
+    const { relaxed, division, bits } = this.#engine;
     const parts = plan.steps.map((step) =>
       partsOf(step).map(({ kernel, buffers }): Part => {
         return { kernel: this.#kernel(kernel, buffers.length), buffers };
@@ -66,10 +67,9 @@ export class ProgramCompiler {
     const shared = Math.max(0, ...kernels.map((kernel) => kernel.shared));
     // Kernels call the shared functions by their numbers, so these come first.
     const functions: FunctionCode[] = shared > 0
-      ? (this.#shared ??= sharedFunctions(this.#machine)).slice(0, shared)
+      ? (this.#shared ??= sharedFunctions(relaxed, bits)).slice(0, shared)
       : [];
-    const { division, width } = this.#machine;
-    const wait = division && functions.push(barrier(width)) - 1;
+    const wait = division && functions.push(barrier(bits)) - 1;
     const numbers = new Map<Stage, number>();
     const numberOf = (stage: Stage): number => {
       const known = numbers.get(stage);
@@ -80,10 +80,10 @@ export class ProgramCompiler {
     };
     const steps = parts.map((list) => levelsOf(list, division));
     const own = most(kernels.map(({ scratch }) => scratch.own));
-    const run = emitRun(plan, steps, { numberOf, barrier: wait, own }, width);
+    const run = emitRun(plan, steps, { numberOf, barrier: wait, own }, bits);
     functions.push(run.code);
     return {
-      module: encodeModule(functions, division !== null, width),
+      module: encodeModule(functions, division !== null, bits),
       scratch: { common: most(steps.map(({ common }) => common)), own },
       saved: division ? run.divided * (1 - 1 / division.threads) : 0,
     };
@@ -93,7 +93,7 @@ export class ProgramCompiler {
     const key = `${buffers} ${kernelKey(kernel)}`;
     let compiled = this.#kernels.get(key);
     if (!compiled) {
-      const stages = new StageBuilder(buffers, this.#machine);
+      const stages = new StageBuilder(buffers, this.#engine);
       compiled = compileKernel(kernel, stages);
       if (this.#kernels.size === MOST_KEPT) this.#kernels.clear();
       this.#kernels.set(key, compiled);
@@ -140,7 +140,7 @@ function compileKernel(
       break;
     case "matmul":
       emitMatmul(builder, arranged);
-      shared = sharedCount(arranged, builder.machine.relaxed);
+      shared = sharedCount(arranged, builder.relaxed);
       break;
   }
   const { stages, scratch } = builder;

@@ -10,11 +10,11 @@
 import type { Place, Plan } from "../plan/kernel.ts";
 import { walkSteps } from "../plan/loops.ts";
 import {
+  type AddressBits,
   type FunctionBuilder,
   type FunctionCode,
   functionOf,
   type Local,
-  type Width,
 } from "./assembler.ts";
 import { LINE } from "./memory.ts";
 import { i32, i64 } from "./opcodes.ts";
@@ -49,10 +49,10 @@ export function emitRun(
   plan: Plan,
   steps: readonly Levels[],
   { numberOf, barrier, own }: Functions,
-  width: Width,
+  bits: AddressBits,
 ): { code: FunctionCode; divided: number } {
-  const { code: run, integers } = functionOf(width, 0, 3);
-  const [tableLine, thread, threads] = integers;
+  const { code: run, parameters } = functionOf(bits, "iii");
+  const [tableLine, thread, threads] = parameters;
   const words = tableSize(plan), outputs = plan.inputs;
   const [table, common, ownAddress] = run.pointers(3);
   const pages = run.pointers(plan.pages.length);
@@ -164,8 +164,8 @@ function isThread(
 
 /** Makes the number of a line on top of the stack its address. */
 function fromLines(run: FunctionBuilder): FunctionBuilder {
-  const bits = Math.log2(LINE);
-  return run.width === 64
-    ? run.op(i64.extendU).long(bits).op(i64.shl)
-    : run.const(bits).op(i32.shl);
+  const shift = Math.log2(LINE);
+  return run.bits === 64
+    ? run.op(i64.extendU).long(shift).op(i64.shl)
+    : run.const(shift).op(i32.shl);
 }

@@ -8,7 +8,7 @@
  */
 
 import type { MatmulKernel } from "../plan/kernel.ts";
-import type { FunctionCode } from "./assembler.ts";
+import type { AddressBits, FunctionCode } from "./assembler.ts";
 import {
   packAny,
   packColumns,
@@ -16,7 +16,6 @@ import {
   packRows,
   PANEL,
 } from "./packing.ts";
-import type { Machine } from "./stages.ts";
 import { allStrips, strip, stripRows } from "./strips.ts";
 
 /** Panels of a right operand that are packed together. */
@@ -69,26 +68,28 @@ export function sharedCount(
 }
 
 /** The shared functions in the order of their numbers. */
-export function sharedFunctions(machine: Machine): FunctionCode[] {
-  const { relaxed, width } = machine;
+export function sharedFunctions(
+  relaxed: boolean,
+  bits: AddressBits,
+): FunctionCode[] {
   const most = stripRows(relaxed);
   const { pack } = sharedNumbers(relaxed);
   const packers = (dtype: Packed): FunctionCode[] => {
     const { any } = pack[dtype];
     return [
-      packAny(dtype, width),
-      packRows(dtype, any, PANEL, GROUP, width),
-      packColumns(dtype, any, width),
-      packRows(dtype, any, most, 1, width),
+      packAny(dtype, bits),
+      packRows(dtype, any, PANEL, GROUP, bits),
+      packColumns(dtype, any, bits),
+      packRows(dtype, any, most, 1, bits),
     ];
   };
   const heights = Array.from({ length: most }, (_, i) => i + 1);
   return [
     ...packers("f32"),
-    ...heights.map((rows) => strip(rows, "rows", machine)),
-    ...heights.map((rows) => strip(rows, "columns", machine)),
-    allStrips(most, 4, width),
-    allStrips(most, 4 + most, width),
+    ...heights.map((rows) => strip(rows, "rows", relaxed, bits)),
+    ...heights.map((rows) => strip(rows, "columns", relaxed, bits)),
+    allStrips(most, 4, bits),
+    allStrips(most, 4 + most, bits),
     ...packers("bf16"),
     ...packers("f16"),
   ];

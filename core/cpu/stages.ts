@@ -11,10 +11,11 @@
  */
 
 import {
+  type AddressBits,
   type FunctionCode,
   functionOf,
+  type Local,
   type Pointer,
-  type Width,
 } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { type Division, type Part, partOf, type Split } from "./split.ts";
@@ -46,10 +47,10 @@ export interface CompiledKernel {
 }
 
 /** What code is written for. */
-export interface Machine {
+export interface Engine {
   /** Bits of an address. */
-  readonly width: Width;
-  /** Whether the engine has relaxed SIMD. */
+  readonly bits: AddressBits;
+  /** Whether it has relaxed SIMD. */
   readonly relaxed: boolean;
   /** How work is divided; null where there is one thread. */
   readonly division: Division | null;
@@ -57,8 +58,12 @@ export interface Machine {
 
 /** Writes the stages of one kernel. */
 export class StageBuilder {
-  /** What for. */
-  readonly machine: Machine;
+  /** Bits of an address. */
+  readonly bits: AddressBits;
+  /** Whether the engine has relaxed SIMD. */
+  readonly relaxed: boolean;
+  /** How work is divided; null where there is one thread. */
+  readonly division: Division | null;
   /** The parameter with the scratch memory that threads share. */
   readonly common: Pointer;
   /** The parameter with a thread's own. */
@@ -69,8 +74,10 @@ export class StageBuilder {
   #ownBytes = 0;
 
   /** No stages yet, of a kernel with so many buffers. */
-  constructor(buffers: number, machine: Machine) {
-    this.machine = machine;
+  constructor(buffers: number, { bits, relaxed, division }: Engine) {
+    this.bits = bits;
+    this.relaxed = relaxed;
+    this.division = division;
     this.common = buffers as Pointer;
     this.own = buffers + 1 as Pointer;
   }
@@ -99,7 +106,7 @@ export class StageBuilder {
     work: number,
     split: (division: Division) => Split | null,
   ): Split | null {
-    const { division } = this.machine;
+    const { division } = this;
     return division && work >= division.leastWork ? split(division) : null;
   }
 
@@ -109,12 +116,14 @@ export class StageBuilder {
     split: Split | null,
     emit: (lanes: Lanes, part: Part | null) => void,
   ): void {
-    const { width, relaxed } = this.machine;
-    const threading: number = split ? 2 : 0;
-    const { code, integers } = functionOf(width, this.own + 1, threading);
-    const [thread, threads] = integers;
-    const part = split && partOf(code, split, thread!, threads!);
-    emit(new Lanes(code, relaxed), part);
+    const addresses = this.own + 1;
+    const { code } = functionOf(
+      this.bits,
+      "a".repeat(addresses) + (split ? "ii" : ""),
+    );
+    const thread = addresses as Local, threads = addresses + 1 as Local;
+    const part = split && partOf(code, split, thread, threads);
+    emit(new Lanes(code, this.relaxed), part);
     this.stages.push({ ...code.finish(), isSplit: split !== null, work });
   }
 }

@@ -10,15 +10,14 @@
  */
 
 import {
+  type AddressBits,
   type Bound,
   type FunctionCode,
   functionOf,
-  type Width,
 } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
-import type { Machine } from "./stages.ts";
 
 /** Bytes of the tile. */
 export const TILE_BYTES = 256;
@@ -29,17 +28,18 @@ export function stripRows(relaxed: boolean): number {
 }
 
 /**
- * `(a, b, c, tile, aStride, kStride, panelStride, cStride, n, k, isFirst)`: `rows` rows of the product. With order
+ * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order
  * "rows" those of `a` are contiguous and `aStride` apart; else its columns are.
  */
 export function strip(
   rows: number,
   order: "rows" | "columns",
-  { width, relaxed }: Machine,
+  relaxed: boolean,
+  bits: AddressBits,
 ): FunctionCode {
-  const { code, pointers: parameters, integers } = functionOf(width, 4, 7);
-  const [a, b, c, tile] = parameters;
-  const [aStride, kStride, panelStride, cStride, n, k, isFirst] = integers;
+  const { code, parameters } = functionOf(bits, "aiaiiaiiiia");
+  const [a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile] =
+    parameters;
   const v = new Lanes(code, relaxed);
   const sums = Array.from(
     { length: rows },
@@ -134,19 +134,19 @@ export function strip(
 }
 
 /**
- * `(a, b, c, tile, aStride, aStep, kStride, panelStride, cStride, m, n, k, isFirst)`: all strips of a block, `aStep`
+ * `(a, aStride, aStep, b, kStride, panelStride, c, cStride, m, n, k, isFirst, tile)`: all strips of a block, `aStep`
  * bytes apart. Strips of i rows, up to `most`, are function `first + i - 1`.
  */
 export function allStrips(
   most: number,
   first: number,
-  width: Width,
+  bits: AddressBits,
 ): FunctionCode {
-  const { code, pointers, integers } = functionOf(width, 4, 9);
-  const [a, , c] = pointers;
-  const [aStride, aStep, kStride, panelStride, cStride, m, ...rest] = integers;
+  const { code, parameters } = functionOf(bits, "aiiaiiaiiiiia");
+  const [a, aStride, aStep, b, kStride, panelStride, c, cStride, m, ...rest] =
+    parameters;
   const call = (rows: number) => {
-    code.get(...pointers, aStride, kStride, panelStride, cStride, ...rest);
+    code.get(a, aStride, b, kStride, panelStride, c, cStride, ...rest);
     code.call(first + rows - 1);
   };
   code.while(() => code.get(m).const(most).op(i32.geS), () => {

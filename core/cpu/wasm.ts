@@ -21,7 +21,7 @@ import { invariant } from "../errors.ts";
 import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
-import { functionOf, type Width } from "./assembler.ts";
+import { type AddressBits, functionOf } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
@@ -29,7 +29,7 @@ import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
 import { Team, type TeamProgram } from "./team.ts";
 import { hasWorkers } from "./threads.ts";
-import { widthFor } from "./width.ts";
+import { bitsFor } from "./address_bits.ts";
 import type { Run } from "./worker.ts";
 
 /** Settings of the wasm backend. */
@@ -105,24 +105,24 @@ class WasmBackend implements Backend {
 
   constructor(options: WasmOptions) {
     const { relaxed = hasRelaxedSimd(), bytes, eager = false } = options;
-    const width = widthFor(bytes ?? 0);
+    const bits = bitsFor(bytes ?? 0);
     const wanted = options.threads ?? Math.min(processors(), MOST_THREADS);
-    const shared = wanted > 1 && hasWorkers() ? sharedHeap(width, bytes) : null;
+    const shared = wanted > 1 && hasWorkers() ? sharedHeap(bits, bytes) : null;
     const threads = shared ? wanted : 1;
     this.adapter = [
       "wasm: simd",
       ...relaxed ? ["relaxed simd"] : [],
-      ...width === 64 ? ["64-bit memory"] : [],
+      ...bits === 64 ? ["64-bit memory"] : [],
       threads === 1 ? "1 thread" : `${threads} threads`,
     ].join(", ");
-    this.#heapOrNone = shared ?? new Heap(bytes, false, width);
+    this.#heapOrNone = shared ?? new Heap(bytes, false, bits);
     const { barrier, ...worth } = eager ? EAGER : WORTH;
     const { patience = PATIENCE } = options;
     this.#team = shared && new Team(shared, threads, { ...worth, patience });
     if (this.#team) abandoned.register(this, this.#team, this);
     const grain = eager ? 1 : LINE / 4;
     this.#compiler = new ProgramCompiler({
-      width,
+      bits,
       relaxed,
       division: shared && { threads, leastWork: barrier, grain },
     });
@@ -294,7 +294,7 @@ function own(storage: Storage): WasmStorage {
 
 /** Whether the engine accepts a function with a fused multiply-add. */
 function hasRelaxedSimd(): boolean {
-  const { code } = functionOf(32, 0, 0);
+  const { code } = functionOf(32, "");
   const lanes = new Lanes(code, true);
   lanes.madd(1, 1, 1);
   return WebAssembly.validate(encodeModule([code.finish()]));
@@ -306,9 +306,9 @@ function processors(): number {
 }
 
 /** A heap that threads may share, or null where that much memory cannot be had so. */
-function sharedHeap(width: Width, bytes?: number): Heap | null {
+function sharedHeap(bits: AddressBits, bytes?: number): Heap | null {
   try {
-    return new Heap(bytes, true, width);
+    return new Heap(bytes, true, bits);
   } catch {
     return null;
   }

@@ -7,7 +7,7 @@
 import { assert } from "@std/assert";
 import type { Backend } from "../../../core/backend.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
-import { hasWideMemory } from "../../../core/cpu/width.ts";
+import { hasWideMemory } from "../../../core/cpu/address_bits.ts";
 import type { Data, DType } from "../../../core/dtype.ts";
 import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
 import type {

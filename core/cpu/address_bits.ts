@@ -8,16 +8,16 @@
 
 import { ADDRESSABLE, formatBytes } from "../budget.ts";
 import { DeviceError } from "../errors.ts";
-import type { Width } from "./assembler.ts";
+import type { AddressBits } from "./assembler.ts";
 
 /** Most bytes of a memory, by the bits of its addresses; engines agree on the second (WebAssembly JavaScript API). */
-export const MOST_BYTES: { readonly [W in Width]: number } = {
+export const MOST_BYTES: { readonly [W in AddressBits]: number } = {
   32: ADDRESSABLE,
   64: 2 ** 34,
 };
 
 /** The bits of an address that a budget needs; throws where the engine has none so long. */
-export function widthFor(bytes: number): Width {
+export function bitsFor(bytes: number): AddressBits {
   if (bytes <= 2 ** 32) return 32;
   const refused = `Cannot take ${formatBytes(bytes)} of memory`;
   if (!hasWideMemory()) {
@@ -39,20 +39,20 @@ export function widthFor(bytes: number): Width {
 export function createMemory(
   most: number,
   isShared: boolean,
-  width: Width,
+  bits: AddressBits,
 ): WebAssembly.Memory {
   return new WebAssembly.Memory({
-    ...width === 64 && { address: "i64" },
-    initial: pageCount(1, width),
-    maximum: pageCount(most, width),
+    ...bits === 64 && { address: "i64" },
+    initial: pageCount(1, bits),
+    maximum: pageCount(most, bits),
     shared: isShared,
   });
 }
 
 /** A number of pages as a memory takes it. */
-export function pageCount(count: number, width: Width): number {
+export function pageCount(count: number, bits: AddressBits): number {
   // Bigints where addresses have 64 bits, of which the platform's types do not know yet.
-  return width === 64 ? BigInt(count) as unknown as number : count;
+  return bits === 64 ? BigInt(count) as unknown as number : count;
 }
 
 /** Whether the engine has memories with 64-bit addresses: without them it takes no bigints. */

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError, full, init, type Tensor, tensor } from "cotan";
 import { Heap } from "../../../core/cpu/memory.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
-import { hasWideMemory } from "../../../core/cpu/width.ts";
+import { hasWideMemory } from "../../../core/cpu/address_bits.ts";
 import type { Plan } from "../../../core/plan/kernel.ts";
 import { isFull } from "../../support/runs.ts";
 import { acc, backends, whole } from "./support.ts";
@@ -29,14 +29,14 @@ Deno.test({
   name: "a budget above 4 GiB takes addresses of 64 bits",
   ignore: !hasWide,
   fn: async () => {
-    const widths: string[] = [];
+    const adapters: string[] = [];
     for (const memory of [4 * GiB, 4 * GiB + 1, 16 * GiB]) {
       using backend = await init({ backend: "wasm", memory, threads: 1 });
-      widths.push(backend.adapter.replace("relaxed simd, ", ""));
+      adapters.push(backend.adapter.replace("relaxed simd, ", ""));
       using x = tensor([1, 2, 3]);
       assertEquals(await x.square().sum().item(), 14);
     }
-    assertEquals(widths, [
+    assertEquals(adapters, [
       "wasm: simd, 1 thread",
       "wasm: simd, 64-bit memory, 1 thread",
       "wasm: simd, 64-bit memory, 1 thread",
