@@ -66,7 +66,7 @@ const WORTH = {
 const EAGER = { barrier: 0, telling: 0, waking: 0, starting: 0 };
 
 /** Least multiplications of a product for which calling a BLAS is worth its while. */
-const LEAST_FOR_BLAS = 2 ** 15;
+const LEAST_FOR_BLAS = 2 ** 13;
 
 /** Two minutes: threads that share a step are never so far apart. */
 const PATIENCE = 120_000;
