@@ -187,6 +187,30 @@ for (
     assert(error < bound, `root mean square ${error}`);
   });
 
+  test("rows may repeat, overlap or run backwards", async () => {
+    const [m, n, k] = [33, 20, 24];
+    const view = (row: number, column: number, offset = 0): View => {
+      return { offset, strides: [row, column] };
+    };
+    const lefts = [view(0, 1), view(5, 1), view(1, 0), view(-k, 1, m * k - k)];
+    const rights = [view(n, 1), view(0, 1), view(1, 7), view(-n, 1, k * n - n)];
+    const results = [view(n, 1), view(-n, 1, m * n - n)];
+    for (const a of lefts) {
+      for (const b of rights) {
+        for (const c of results) {
+          await check(backend, {
+            kind: "matmul",
+            shape: [m, n],
+            k,
+            a: { buffer: 0, view: a, dtype: "f32" },
+            b: { buffer: 1, view: b, dtype: "f32" },
+            outputs: [{ buffer: 2, view: c, expr: acc() }],
+          }, [m * k, k * n, m * n]);
+        }
+      }
+    }
+  });
+
   test("operands may be parts of one buffer", async () => {
     const [batch, time, heads, size] = [2, 9, 3, 8];
     // Queries, keys and values side by side, as one product computes them.
