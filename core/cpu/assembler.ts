@@ -18,6 +18,12 @@ import {
 
 const NO_RESULT = 0x40;
 
+/** How many functions a module imports: these come before its own. */
+export const IMPORTED = 1;
+
+/** The one that multiplies matrices by a BLAS. */
+export const SGEMM = 0;
+
 /** Type of a local. */
 export const valueType = { i32: 0x7f, v128: 0x7b } as const;
 
@@ -239,8 +245,13 @@ export class FunctionBuilder {
     else this.while(isLeft, next);
   }
 
-  /** Calls the function of that index in the module. */
+  /** Calls the function of that index among the module's own. */
   call(index: number): this {
+    return this.callImported(IMPORTED + index);
+  }
+
+  /** Calls an imported function. */
+  callImported(index: number): this {
     this.#body.byte(control.call);
     this.#body.unsigned(index);
     return this;

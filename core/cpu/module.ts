@@ -6,18 +6,26 @@
  * @module
  */
 
-import { type FunctionCode, valueType } from "./assembler.ts";
+import { type FunctionCode, IMPORTED, valueType } from "./assembler.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
 /** Most pages of 64 KiB that a memory has. */
 const MOST_PAGES = 65536;
 
-/** A module that imports its memory as `env.memory`, shared with workers or not, and exports the last function as `run`. */
+/** Parameters of `env.sgemm`. */
+const SGEMM_PARAMS = 11;
+
+/**
+ * A module that imports its memory as `env.memory`, shared with workers or not, and `env.sgemm`, and exports the last
+ * function as `run`.
+ */
 export function encodeModule(
   functions: readonly FunctionCode[],
   isShared = false,
 ): Uint8Array<ArrayBuffer> {
-  const arities = [...new Set(functions.map((f) => f.params))];
+  const arities = [
+    ...new Set([SGEMM_PARAMS, ...functions.map((f) => f.params)]),
+  ];
   const out = new ByteWriter();
   out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
   const section = (id: number, write: (to: ByteWriter) => void) => {
@@ -35,11 +43,14 @@ export function encodeModule(
     }
   });
   section(2, (imports) => {
-    imports.byte(1);
+    imports.byte(1 + IMPORTED);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
     imports.append([2, isShared ? 3 : 0, 0]);
     if (isShared) imports.unsigned(MOST_PAGES);
+    imports.sized(utf8("env"));
+    imports.sized(utf8("sgemm"));
+    imports.append([0, arities.indexOf(SGEMM_PARAMS)]);
   });
   section(3, (indices) => {
     indices.unsigned(functions.length);
@@ -49,7 +60,7 @@ export function encodeModule(
     exports.byte(1);
     exports.sized(utf8("run"));
     exports.byte(0);
-    exports.unsigned(functions.length - 1);
+    exports.unsigned(IMPORTED + functions.length - 1);
   });
   section(10, (code) => {
     code.unsigned(functions.length);

@@ -22,10 +22,11 @@ import { emitReduce } from "./reduce.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
+import { emitSgemm, operandsOf } from "./sgemm.ts";
 import { sharedCount, sharedFunctions } from "./shared.ts";
-import type { Division } from "./split.ts";
 import {
   type CompiledKernel,
+  type Engine,
   type Scratch,
   type Stage,
   StageBuilder,
@@ -36,7 +37,7 @@ const MOST_KEPT = 4096;
 
 /** A plan as bytes. */
 export interface ProgramCode {
-  /** The module; it imports `env.memory` and exports `run(table, thread, threads)`, which each thread calls. */
+  /** The module; it imports `env.memory` and `env.sgemm`, and exports `run(table, thread, threads)`, which each thread calls. */
   readonly module: Uint8Array<ArrayBuffer>;
   /** Scratch memory that its kernels need. */
   readonly scratch: Scratch;
@@ -46,19 +47,18 @@ export interface ProgramCode {
 
 /** Turns plans into modules; keeps the code of kernels, which programs have in common. */
 export class ProgramCompiler {
-  #relaxed: boolean;
-  #division: Division | null;
+  #engine: Engine;
   #kernels = new Map<string, CompiledKernel>();
   #shared: FunctionCode[] | null = null;
 
-  /** A compiler for an engine with or without relaxed SIMD, and for one thread or several. */
-  constructor(relaxed: boolean, division: Division | null) {
-    this.#relaxed = relaxed;
-    this.#division = division;
+  /** A compiler for an engine. */
+  constructor(engine: Engine) {
+    this.#engine = engine;
   }
 
   /** The module of a plan. */
   compile(plan: Plan): ProgramCode {
+    const { relaxed, division } = this.#engine;
     const parts = plan.steps.map((step) =>
       partsOf(step).map(({ kernel, buffers }): Part => {
         return { kernel: this.#kernel(kernel, buffers.length), buffers };
@@ -68,9 +68,8 @@ export class ProgramCompiler {
     const shared = Math.max(0, ...kernels.map((kernel) => kernel.shared));
     // Kernels call the shared functions by their numbers, so these come first.
     const functions: FunctionCode[] = shared > 0
-      ? (this.#shared ??= sharedFunctions(this.#relaxed)).slice(0, shared)
+      ? (this.#shared ??= sharedFunctions(relaxed)).slice(0, shared)
       : [];
-    const division = this.#division;
     const wait = division && functions.push(barrier()) - 1;
     const numbers = new Map<Stage, number>();
     const numberOf = (stage: Stage): number => {
@@ -95,8 +94,8 @@ export class ProgramCompiler {
     const key = `${buffers} ${kernelKey(kernel)}`;
     let compiled = this.#kernels.get(key);
     if (!compiled) {
-      const stages = new StageBuilder(buffers, this.#relaxed, this.#division);
-      compiled = compileKernel(kernel, stages);
+      const stages = new StageBuilder(buffers, this.#engine);
+      compiled = compileKernel(kernel, stages, this.#engine.leastForBlas);
       if (this.#kernels.size === MOST_KEPT) this.#kernels.clear();
       this.#kernels.set(key, compiled);
     }
@@ -127,6 +126,7 @@ function partsOf({ kernel, buffers }: Step): {
 function compileKernel(
   kernel: SimpleKernel,
   builder: StageBuilder,
+  leastForBlas: number,
 ): CompiledKernel {
   const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
   let shared = 0;
@@ -140,10 +140,15 @@ function compileKernel(
     case "scatter":
       emitScatter(builder, arranged);
       break;
-    case "matmul":
+    case "matmul": {
+      const operands = operandsOf(arranged, leastForBlas);
+      if (operands) {
+        emitSgemm(builder, arranged, operands);
+        break;
+      }
       emitMatmul(builder, arranged);
       shared = sharedCount(arranged, builder.relaxed);
-      break;
+    }
   }
   const { stages, scratch } = builder;
   return { stages, scratch, shared };

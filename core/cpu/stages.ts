@@ -40,6 +40,16 @@ export interface CompiledKernel {
   readonly shared: number;
 }
 
+/** What code is written for. */
+export interface Engine {
+  /** Whether it has relaxed SIMD. */
+  readonly relaxed: boolean;
+  /** How work is divided; null where there is one thread. */
+  readonly division: Division | null;
+  /** Least multiplications of a product for which a BLAS is called; infinite without one. */
+  readonly leastForBlas: number;
+}
+
 /** Writes the stages of one kernel. */
 export class StageBuilder {
   /** Whether the engine has relaxed SIMD. */
@@ -56,7 +66,7 @@ export class StageBuilder {
   #ownBytes = 0;
 
   /** No stages yet, of a kernel with so many buffers. */
-  constructor(buffers: number, relaxed: boolean, division: Division | null) {
+  constructor(buffers: number, { relaxed, division }: Engine) {
     this.relaxed = relaxed;
     this.division = division;
     this.common = buffers;

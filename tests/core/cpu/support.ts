@@ -6,6 +6,7 @@
 
 import { assert } from "@std/assert";
 import type { Backend } from "../../../core/backend.ts";
+import { openBlas } from "../../../core/cpu/blas.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import type { Data, DType } from "../../../core/dtype.ts";
 import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
@@ -26,6 +27,29 @@ export const backends: Record<string, Backend> = {
   "plain simd": createWasmBackend({ relaxed: false, threads: 1 }),
   "3 threads": createWasmBackend({ threads: 3, eager: true }),
 };
+
+/** Whether a BLAS is installed; its tests are ignored where none is. */
+export const hasBlas: boolean = isOpened("auto");
+
+/** The backend with whatever a BLAS can take given to it; null where there is none. */
+export const blasBackends: Record<string, Backend | null> = {
+  "BLAS": openBlasBackend(1),
+  "BLAS, 3 threads": openBlasBackend(3),
+};
+
+function isOpened(wanted: string): boolean {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const found = openBlas(wanted, memory);
+  if (!("close" in found)) return false;
+  found.close();
+  return true;
+}
+
+function openBlasBackend(threads: number): Backend | null {
+  return hasBlas
+    ? createWasmBackend({ threads, eager: true, blas: "auto" })
+    : null;
+}
 
 /** Contents of a buffer. */
 export interface Buffer {
