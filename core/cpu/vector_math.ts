@@ -109,12 +109,12 @@ export function exp(v: Lanes, x: Vec): Vec {
 
 /** eˣ - 1, exact near 0. */
 export function expm1(v: Lanes, x: Vec): Vec {
-  const { n, rounded, r } = reduceByLn2(v, clamp(v, x, -18, 89));
+  const near = clamp(v, x, -18, 89);
+  const { n, rounded, r } = reduceByLn2(v, near, BIASED_ROUNDER - 1);
   const square = v.f32(mul, r, r);
   const p = v.madd(square, pairwise(v, r, square, EXP), r);
   // 2ⁿ(p + 1) - 1 = 2·(2ⁿ⁻¹·p + (2ⁿ⁻¹ - ½)), which does not overflow too early
-  const exponent = v.shift(i32x4.shl, rounded, 23);
-  const half = v.i32(i32x4.add, exponent, ONE - (1 << 23));
+  const half = v.shift(i32x4.shl, rounded, 23);
   const y = v.madd(half, p, v.f32(sub, half, 0.5));
   const small = v.f32(eq, n, 0);
   const result = v.select(small, p, v.f32(add, y, y));
@@ -259,13 +259,14 @@ function clamp(v: Lanes, x: Vec, low: number, high: number): Vec {
   return v.f32(pmax, v.f32(pmin, x, high), low);
 }
 
-/** x = n·ln 2 + r with |r| ≤ ½ ln 2; the low bits of `rounded` are n. */
+/** x = n·ln 2 + r with |r| ≤ ½ ln 2; the low bits of `rounded` are n, and what the rounder adds. */
 function reduceByLn2(
   v: Lanes,
   x: Vec,
+  rounder = ROUNDER,
 ): { n: Vec; rounded: Vec; r: Vec } {
-  const rounded = v.madd(x, Math.LOG2E, ROUNDER);
-  const n = v.f32(sub, rounded, ROUNDER);
+  const rounded = v.madd(x, Math.LOG2E, rounder);
+  const n = v.f32(sub, rounded, rounder);
   const r = v.nmadd(n, LN2_LOW, v.nmadd(n, LN2_HIGH, x));
   return { n, rounded, r };
 }
