@@ -11,7 +11,7 @@
 
 import { leafMapper, mapKernel } from "../plan/expression.ts";
 import type { Place, Plan, SimpleKernel, Step } from "../plan/kernel.ts";
-import { arrangeMatmul } from "./arrange.ts";
+import { arrangeMatmul, isRowProduct } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
 import { kernelKey } from "./kernel_key.ts";
@@ -19,6 +19,7 @@ import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
 import { encodeModule } from "./module.ts";
 import { emitReduce } from "./reduce.ts";
+import { emitRowProduct } from "./row_product.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
@@ -141,6 +142,10 @@ function compileKernel(
       emitScatter(builder, arranged);
       break;
     case "matmul":
+      if (isRowProduct(arranged)) {
+        emitRowProduct(builder, arranged);
+        break;
+      }
       emitMatmul(builder, arranged);
       shared = sharedCount(arranged, builder.relaxed);
       break;
