@@ -10,8 +10,14 @@
  */
 
 import { leafMapper, mapKernel } from "../plan/expression.ts";
-import type { Place, Plan, SimpleKernel, Step } from "../plan/kernel.ts";
-import { arrangeMatmul } from "./arrange.ts";
+import type {
+  MatmulKernel,
+  Place,
+  Plan,
+  SimpleKernel,
+  Step,
+} from "../plan/kernel.ts";
+import { arrangeMatmul, isRowProduct } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
 import { kernelKey } from "./kernel_key.ts";
@@ -19,6 +25,7 @@ import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
 import { encodeModule } from "./module.ts";
 import { emitReduce } from "./reduce.ts";
+import { emitRowProduct } from "./row_product.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
@@ -140,18 +147,30 @@ function compileKernel(
     case "scatter":
       emitScatter(builder, arranged);
       break;
-    case "matmul": {
-      const operands = operandsOf(arranged, leastForBlas);
-      if (operands) {
-        emitSgemm(builder, arranged, operands);
-        break;
-      }
-      emitMatmul(builder, arranged);
-      shared = sharedCount(arranged, builder.relaxed);
-    }
+    case "matmul":
+      shared = emitProduct(builder, arranged, leastForBlas);
   }
   const { stages, scratch } = builder;
   return { stages, scratch, shared };
+}
+
+/** Emits a product in the way that suits it; returns how many of the shared functions that needs. */
+function emitProduct(
+  builder: StageBuilder,
+  kernel: MatmulKernel,
+  leastForBlas: number,
+): number {
+  if (isRowProduct(kernel)) {
+    emitRowProduct(builder, kernel);
+    return 0;
+  }
+  const operands = operandsOf(kernel, leastForBlas);
+  if (operands) {
+    emitSgemm(builder, kernel, operands);
+    return 0;
+  }
+  emitMatmul(builder, kernel);
+  return sharedCount(kernel, builder.relaxed);
 }
 
 function most(numbers: readonly number[]): number {
