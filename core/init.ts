@@ -32,6 +32,13 @@ export interface InitOptions {
    * start when programs have had enough to do, and results are the same bits on any number of threads.
    */
   readonly threads?: number;
+  /**
+   * The path of a system's BLAS by which the wasm backend multiplies matrices, or "auto" for the first of OpenBLAS, MKL
+   * and Accelerate that is installed; false for the built-in products when absent. It takes Deno and --allow-ffi; where
+   * it cannot be had a warning says so, and the built-in products serve. With it the last bits of results depend on the
+   * library, and may depend on the number of threads.
+   */
+  readonly blas?: string | false;
   /** A WebGPU device to use instead of a new one; it stays the caller's to destroy. */
   readonly device?: GPUDevice;
 }
@@ -72,7 +79,13 @@ export async function init(
 }
 
 async function open(options: InitOptions): Promise<Backend> {
-  const { backend = "auto", precision = "f32", memory, threads = 1 } = options;
+  const {
+    backend = "auto",
+    precision = "f32",
+    memory,
+    threads = 1,
+    blas = false,
+  } = options;
   if (memory !== undefined && !(memory >= LEAST)) {
     throw new DeviceError(
       `Cannot take ${memory} bytes of memory: a backend needs ${LEAST} at least`,
@@ -81,6 +94,13 @@ async function open(options: InitOptions): Promise<Backend> {
   if (!(Number.isInteger(threads) && threads >= 1)) {
     throw new DeviceError(
       `Cannot compute on ${threads} threads: their number is 1, which means no workers, or more`,
+    );
+  }
+  if (blas !== false && !(typeof blas === "string" && blas !== "")) {
+    throw new DeviceError(
+      `Cannot use the BLAS ${
+        JSON.stringify(blas)
+      }: it is the path of a library, "auto", or false`,
     );
   }
   if (precision === "f64" && backend !== "reference") {
@@ -115,10 +135,11 @@ async function open(options: InitOptions): Promise<Backend> {
   }
 }
 
-function openWasm({ memory, threads }: InitOptions): Backend {
+function openWasm({ memory, threads, blas }: InitOptions): Backend {
   return createWasmBackend({
     ...(memory !== undefined && { bytes: memory }),
     ...(threads !== undefined && { threads }),
+    ...(blas && { blas }),
   });
 }
 

@@ -2,6 +2,9 @@
  * Scalar functions in WGSL. The built-in ones promise too little: `tanh` and `sin` may be far off, and compilers may
  * take it that no value is NaN, so that NaN is told by its bits here.
  *
+ * WGSL bounds no error of what these are made of. Measured on a software adapter normal results are within 2.5 units in
+ * the last place; those of sine and cosine up to |x| = 1000, and within 2e-7 up to 10⁶.
+ *
  * In the texts F, I, U, B stand for f32, i32, u32, bool or their vectors of four, and `_W` for the suffix of the width.
  *
  * This module is browser compatible.

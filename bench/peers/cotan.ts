@@ -1,5 +1,5 @@
 /**
- * Cotan's process: `cotan.ts CASE THREADS`, on the wasm backend.
+ * Cotan's process: `cotan.ts CASE THREADS [BLAS]`, on the wasm backend.
  *
  * @module
  */
@@ -8,6 +8,7 @@ import { init } from "cotan";
 import { serve } from "./serve.ts";
 import { workload } from "./workloads.ts";
 
-await init({ backend: "wasm", threads: Number(Deno.args[1]) });
+const [, threads, blas = false] = Deno.args;
+await init({ backend: "wasm", threads: Number(threads), blas });
 await serve(workload);
 Deno.exit(0);

@@ -41,8 +41,8 @@ function script(
 }
 
 /** Who takes part, by the name of their column. */
-function contestants({ threads, peers }: Request): Map<string, Command> {
-  const most = String(threads.at(-1)!);
+function contestants(request: Request): Map<string, Command> {
+  const most = String(request.threads.at(-1)!);
   // Without the configuration there is no lock file for what only peers need.
   const peer = (file: string): Command => script(file, ["--no-config"]);
   const commands = {
@@ -51,16 +51,24 @@ function contestants({ threads, peers }: Request): Map<string, Command> {
     torch: torchCommand(here("pytorch.py"), most),
   };
   return new Map([
-    ...threads.map((n): [string, Command] => [
-      columnOf(n),
-      script("cotan.ts", [], [String(n)]),
+    ...columnsOf(request).map(({ who, args }): [string, Command] => [
+      who,
+      script("cotan.ts", [], args),
     ]),
-    ...peers.map((name): [string, Command] => [name, commands[name]]),
+    ...request.peers.map((name): [string, Command] => [name, commands[name]]),
   ]);
 }
 
-function columnOf(threads: number): string {
-  return `cotan, ${threads} thread${threads === 1 ? "" : "s"}`;
+/** Cotan's columns, and the arguments of the process behind each. */
+function columnsOf(
+  { threads, blas }: Request,
+): { who: string; args: readonly string[] }[] {
+  const columns = threads.map((n) => ({
+    who: `cotan, ${n} thread${n === 1 ? "" : "s"}`,
+    args: [String(n)],
+  }));
+  const args = [String(threads.at(-1)!), blas!];
+  return blas === null ? columns : [...columns, { who: "cotan, blas", args }];
 }
 
 /** Someone who is ready to run a workload. */
@@ -152,12 +160,13 @@ async function measure(request: Request): Promise<boolean> {
     }`,
   );
   const rows: Row[] = [];
+  const columns = columnsOf(request).map(({ who }) => who);
   let isRight = true;
   for (const name of request.cases) {
     console.log(name);
     const row = await runCase(name, commands, request);
     rows.push(row);
-    for (const who of request.threads.map(columnOf)) {
+    for (const who of columns) {
       const outcome = row.outcomes[who];
       if (outcome && "times" in outcome && outcome.mistake === null) continue;
       isRight = false;
@@ -165,8 +174,8 @@ async function measure(request: Request): Promise<boolean> {
       console.error(`${name} is wrong by ${who}: ${outcome.mistake}`);
     }
   }
-  const ours = columnOf(request.threads.at(-1)!);
-  const names = [...request.threads.map(columnOf), ...request.peers]
+  const ours = columns.at(-1)!;
+  const names = [...columns, ...request.peers]
     .filter((who) => commands.has(who));
   const peers = request.peers.filter((peer) => commands.has(peer));
   console.log(`\n${timesTable(rows, names, ours, peers)}`);

@@ -9,6 +9,7 @@ import {
   number,
   numbers,
   parseOptions,
+  text,
   UsageError,
 } from "../../examples/cli/args.ts";
 import { type CaseName, CASES } from "./cases.ts";
@@ -28,6 +29,11 @@ export const OPTIONS = {
     null,
     "as many as processors",
   ),
+  blas: text(
+    "auto|PATH",
+    "a column more for Cotan, with a system's BLAS and the last of the threads",
+    null,
+  ),
   seconds: number("seconds for each workload and each who runs it", 3, {
     min: 0,
   }),
@@ -39,6 +45,7 @@ export interface Request {
   readonly cases: readonly CaseName[];
   readonly peers: readonly PeerName[];
   readonly threads: readonly number[];
+  readonly blas: string | null;
   readonly seconds: number;
   readonly limit: number;
 }
@@ -48,7 +55,7 @@ export function parseRequest(
   args: readonly string[],
   processors: number,
 ): Request {
-  const { only, peers, threads, seconds, limit } = parseOptions(
+  const { only, peers, threads, blas, seconds, limit } = parseOptions(
     "bench:peers",
     OPTIONS,
     args,
@@ -72,6 +79,7 @@ export function parseRequest(
     cases: CASES.filter((name) => only.some((start) => name.startsWith(start))),
     peers: PEERS.filter((peer) => asked.includes(peer)),
     threads: threads ?? [processors],
+    blas,
     seconds,
     limit,
   };

@@ -18,6 +18,15 @@ import {
 
 const NO_RESULT = 0x40;
 
+/** How many functions a module imports: these come before its own. */
+export const IMPORTED = 1;
+
+/** The one that multiplies matrices by a BLAS. */
+export const SGEMM = 0;
+
+/** Its parameters, as `functionOf` takes them. */
+export const SGEMM_KINDS = "iiiiiaiaiai";
+
 /** Type of a local. */
 export const valueType = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;
 
@@ -293,8 +302,13 @@ export class FunctionBuilder {
     else this.while(isLeft, next);
   }
 
-  /** Calls the function of that index in the module. */
+  /** Calls the function of that index among the module's own. */
   call(index: number): this {
+    return this.callImported(IMPORTED + index);
+  }
+
+  /** Calls an imported function. */
+  callImported(index: number): this {
     this.#body.byte(control.call);
     this.#body.unsigned(index);
     return this;
@@ -342,13 +356,18 @@ export function functionOf<S extends string>(
   bits: AddressBits,
   kinds: S,
 ): { code: FunctionBuilder; parameters: Parameters<S> } {
-  const types = [...kinds].map((kind) =>
-    kind === "a" ? addressType(bits) : valueType.i32
-  );
+  const types = typesOf(kinds, bits);
   return {
     code: new FunctionBuilder(bits, types),
     parameters: [...types.keys()] as Parameters<S>,
   };
+}
+
+/** The types of parameters. */
+export function typesOf(kinds: string, bits: AddressBits): ValueType[] {
+  return [...kinds].map((kind) =>
+    kind === "a" ? addressType(bits) : valueType.i32
+  );
 }
 
 function addressType(bits: AddressBits): ValueType {

@@ -12,14 +12,33 @@ import { f32x4, i32x4, v128 } from "./opcodes.ts";
 
 /** Halves as floats. */
 export function widen(v: Lanes, bits: Vec, half: Half): Vec {
-  if (half === "bf16") return v.shift(i32x4.shl, bits, 16);
-  const sign = v.shift(i32x4.shl, v.i32(v128.and, bits, 0x8000), 16);
-  const size = v.shift(i32x4.shl, v.i32(v128.and, bits, 0x7fff), 13);
+  return widenHigh(v, v.shift(i32x4.shl, bits, 16), half);
+}
+
+/** Halves in the upper bits of lanes, above zeros, as floats. */
+function widenHigh(v: Lanes, bits: Vec, half: Half): Vec {
+  if (half === "bf16") return bits;
+  // The copies of the sign that a shift leaves above the exponent go.
+  const small = v.i32(v128.and, v.shift(i32x4.shrS, bits, 3), 0x8fffe000);
   // The exponent's bias goes from 15 to 127 by a product, which makes subnormals normal as well.
-  const scaled = v.f32(f32x4.mul, size, 2 ** 112);
-  const isEndless = v.i32(i32x4.gtS, size, 0x0f7fffff);
-  const exponent = v.i32(v128.and, isEndless, 0x7f800000);
-  return v.i32(v128.or, v.i32(v128.or, scaled, exponent), sign);
+  const scaled = v.f32(f32x4.mul, small, 2 ** 112);
+  const size = v.i32(v128.and, bits, 0x7fffffff);
+  const isEndless = v.i32(i32x4.gtS, size, 0x7bffffff);
+  return v.i32(v128.or, scaled, v.i32(v128.and, isEndless, 0x7f800000));
+}
+
+/** Eight halves side by side as floats: the first four, and the others. */
+export function widenEight(v: Lanes, halves: Vec, half: Half): [Vec, Vec] {
+  const zero = v.integer(0);
+  const four = (first: number): Vec => {
+    const bytes = [0, 2, 4, 6].flatMap((i) => {
+      const at = first + i;
+      return [16 + at, 17 + at, at, at + 1];
+    });
+    v.code.get(halves.local, zero.local).op(v128.shuffle, ...bytes);
+    return widenHigh(v, v.pop(), half);
+  };
+  return [four(0), four(8)];
 }
 
 /** Floats as halves, rounded to the nearest, ties to even. */

@@ -122,9 +122,9 @@ function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
 }
 
 /** The axis by which a product takes least time: each thread packs what it needs of both operands. */
-function splitProduct(
+export function splitProduct(
   { shape, k, outputs }: MatmulKernel,
-  { orderA, packsB, strip }: Layout,
+  { orderA, packsB, strip }: Pick<Layout, "orderA" | "packsB" | "strip">,
   { threads }: Division,
 ): Split | null {
   const rank = shape.length - 2;
@@ -291,7 +291,7 @@ function address(
 }
 
 /** The first element of each matrix of a batch. */
-function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
+export function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
   const strides = view.strides.map((s, i) => i < rank ? s : 0);
   return { buffer, view: { offset: view.offset, strides }, dtype };
 }
@@ -303,7 +303,7 @@ interface Target {
 }
 
 /** An output to accumulate in, or else scratch memory at an offset that `take` gives. */
-function targetOf(
+export function targetOf(
   { shape, outputs }: MatmulKernel,
   scratch: Pointer,
   take: (bytes: number) => number,

@@ -6,19 +6,31 @@
  * @module
  */
 
-import type { AddressBits, FunctionCode } from "./assembler.ts";
+import {
+  type AddressBits,
+  type FunctionCode,
+  IMPORTED,
+  SGEMM_KINDS,
+  typesOf,
+} from "./assembler.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
 /** Most pages of 64 KiB that a memory has, by the bits of its addresses. */
 const MOST_PAGES = { 32: 2 ** 16, 64: 2 ** 18 };
 
-/** A module that imports its memory as `env.memory`, shared with workers or not, and exports the last function as `run`. */
+/**
+ * A module that imports its memory as `env.memory`, shared with workers or not, and `env.sgemm`, and exports the last
+ * function as `run`.
+ */
 export function encodeModule(
   functions: readonly FunctionCode[],
   isShared = false,
   bits: AddressBits = 32,
 ): Uint8Array<ArrayBuffer> {
-  const signatures = new Map(functions.map((f) => [f.params.join(), f.params]));
+  const sgemm = typesOf(SGEMM_KINDS, bits);
+  const signatures = new Map(
+    [sgemm, ...functions.map((f) => f.params)].map((p) => [p.join(), p]),
+  );
   const keys = [...signatures.keys()];
   const out = new ByteWriter();
   out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
@@ -37,11 +49,14 @@ export function encodeModule(
     }
   });
   section(2, (imports) => {
-    imports.byte(1);
+    imports.byte(1 + IMPORTED);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
     imports.append([2, (isShared ? 3 : 0) + (bits === 64 ? 4 : 0), 0]);
     if (isShared) imports.unsigned(MOST_PAGES[bits]);
+    imports.sized(utf8("env"));
+    imports.sized(utf8("sgemm"));
+    imports.append([0, keys.indexOf(sgemm.join())]);
   });
   section(3, (indices) => {
     indices.unsigned(functions.length);
@@ -53,7 +68,7 @@ export function encodeModule(
     exports.byte(1);
     exports.sized(utf8("run"));
     exports.byte(0);
-    exports.unsigned(functions.length - 1);
+    exports.unsigned(IMPORTED + functions.length - 1);
   });
   section(10, (code) => {
     code.unsigned(functions.length);

@@ -124,8 +124,20 @@ export const i32x4 = {
   truncSatU: 0xfd0f9,
 } as const;
 
+/** Sixteen bytes; `swizzle(a, b)` is the bytes of `a` that those of `b` number, 0 from 16 on. */
+export const i8x16 = { swizzle: 0xfd00e, add: 0xfd06e } as const;
+
 /** Eight integers. */
 export const i16x8 = { narrowU: 0xfd086 } as const;
+
+/** Two integers of 64 bits; `extmul` takes the lower or upper two of four. */
+export const i64x2 = {
+  shl: 0xfd0cb,
+  shrU: 0xfd0cd,
+  add: 0xfd0ce,
+  extmulLowU: 0xfd0de,
+  extmulHighU: 0xfd0df,
+} as const;
 
 /** Four floats. `pmin(a, b)` is `b < a ? b : a`, `pmax(a, b)` is `a < b ? b : a`: fast, and a NaN in `a` stays. */
 export const f32x4 = {
@@ -162,4 +174,6 @@ export const f64x2 = {
   div: 0xfd0f3,
   pmin: 0xfd0f6,
   pmax: 0xfd0f7,
+  convertLowS: 0xfd0fe,
+  convertLowU: 0xfd0ff,
 } as const;

@@ -10,8 +10,14 @@
  */
 
 import { leafMapper, mapKernel } from "../plan/expression.ts";
-import type { Place, Plan, SimpleKernel, Step } from "../plan/kernel.ts";
-import { arrangeMatmul } from "./arrange.ts";
+import type {
+  MatmulKernel,
+  Place,
+  Plan,
+  SimpleKernel,
+  Step,
+} from "../plan/kernel.ts";
+import { arrangeMatmul, isRowProduct } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
 import { kernelKey } from "./kernel_key.ts";
@@ -19,9 +25,11 @@ import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
 import { encodeModule } from "./module.ts";
 import { emitReduce } from "./reduce.ts";
+import { emitRowProduct } from "./row_product.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
+import { emitSgemm, operandsOf } from "./sgemm.ts";
 import { sharedCount, sharedFunctions } from "./shared.ts";
 import {
   type CompiledKernel,
@@ -36,7 +44,7 @@ const MOST_KEPT = 4096;
 
 /** A plan as bytes. */
 export interface ProgramCode {
-  /** The module; it imports `env.memory` and exports `run(table, thread, threads)`, which each thread calls. */
+  /** The module; it imports `env.memory` and `env.sgemm`, and exports `run(table, thread, threads)`, which each thread calls. */
   readonly module: Uint8Array<ArrayBuffer>;
   /** Scratch memory that its kernels need. */
   readonly scratch: Scratch;
@@ -94,7 +102,7 @@ export class ProgramCompiler {
     let compiled = this.#kernels.get(key);
     if (!compiled) {
       const stages = new StageBuilder(buffers, this.#engine);
-      compiled = compileKernel(kernel, stages);
+      compiled = compileKernel(kernel, stages, this.#engine.leastForBlas);
       if (this.#kernels.size === MOST_KEPT) this.#kernels.clear();
       this.#kernels.set(key, compiled);
     }
@@ -125,6 +133,7 @@ function partsOf({ kernel, buffers }: Step): {
 function compileKernel(
   kernel: SimpleKernel,
   builder: StageBuilder,
+  leastForBlas: number,
 ): CompiledKernel {
   const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
   let shared = 0;
@@ -139,12 +148,29 @@ function compileKernel(
       emitScatter(builder, arranged);
       break;
     case "matmul":
-      emitMatmul(builder, arranged);
-      shared = sharedCount(arranged, builder.relaxed);
-      break;
+      shared = emitProduct(builder, arranged, leastForBlas);
   }
   const { stages, scratch } = builder;
   return { stages, scratch, shared };
+}
+
+/** Emits a product in the way that suits it; returns how many of the shared functions that needs. */
+function emitProduct(
+  builder: StageBuilder,
+  kernel: MatmulKernel,
+  leastForBlas: number,
+): number {
+  if (isRowProduct(kernel)) {
+    emitRowProduct(builder, kernel);
+    return 0;
+  }
+  const operands = operandsOf(kernel, leastForBlas);
+  if (operands) {
+    emitSgemm(builder, kernel, operands);
+    return 0;
+  }
+  emitMatmul(builder, kernel);
+  return sharedCount(kernel, builder.relaxed);
 }
 
 function most(numbers: readonly number[]): number {

@@ -54,6 +54,8 @@ export interface Engine {
   readonly relaxed: boolean;
   /** How work is divided; null where there is one thread. */
   readonly division: Division | null;
+  /** Least multiplications of a product for which a BLAS is called; infinite without one. */
+  readonly leastForBlas: number;
 }
 
 /** Writes the stages of one kernel. */

@@ -21,6 +21,8 @@ export interface TeamOptions {
   readonly starting: number;
   /** Milliseconds after which a worker that does not answer is given up. */
   readonly patience: number;
+  /** The BLAS that threads open, if any. */
+  readonly blas: string | null;
 }
 
 /** A program that may run on all threads. */
@@ -142,6 +144,7 @@ export class Team {
       at: control,
       line: LINE,
       spins: SPINS,
+      blas: this.#options.blas,
     };
     const worker = startWorker(orders);
     const lost = (cause: unknown): void => {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { openLibrary } from "./blas.ts";
 import { type Orders, work } from "./worker.ts";
 
 /** A worker, of the web or of Node. */
@@ -28,13 +29,13 @@ export function startWorker(orders: Orders): Thread {
   const NodeWorker = nodeWorker();
   if (NodeWorker) {
     const worker = new NodeWorker(
-      `(${work})(require("node:worker_threads").workerData)`,
+      `(${work})(require("node:worker_threads").workerData, ${openLibrary})`,
       { eval: true, workerData: orders },
     );
     worker.unref?.();
     return worker;
   }
-  const text = `onmessage = (event) => (${work})(event.data)`;
+  const text = `onmessage = (event) => (${work})(event.data, ${openLibrary})`;
   const url = URL.createObjectURL(
     new Blob([text], { type: "text/javascript" }),
   );

@@ -1,14 +1,19 @@
 /**
- * Elementary functions on four floats at once, each within a few units in the last place.
+ * Elementary functions on four floats at once.
  *
- * Coefficients are minimax fits of relative error over the reduced ranges (Remez; for the two rational functions
- * Lawson's weighting), made for this file.
+ * Over all floats, subnormal and infinite ones included, and with fused multiply-add or without, results are within so
+ * many units in the last place: log 1, exp 1.5, expm1, log1p and pow 2, sin and cos 2.5, tanh and erf 3. Zeros have the
+ * signs that C99 gives them.
+ *
+ * Coefficients are minimax fits over the reduced ranges, of relative error or of what becomes of it in the result, by
+ * Remez or by Lawson's weighting, made for this file and rounded to floats one after another.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
+import { angleOf } from "./angle.ts";
 import type { Lanes, Operand, Vec } from "./lanes.ts";
 import { f32x4, f64x2, i32x4, v128 } from "./opcodes.ts";
 
@@ -20,7 +25,9 @@ const ONE = 0x3f800000;
 // Adding 1.5·2²³ rounds a float to an integer and leaves the integer in its low bits.
 const ROUNDER = 1.5 * 2 ** 23;
 const ROUNDER_BITS = 0x4b400000;
-const WIDER = 1.5 * 2 ** 52; // the same for a double
+// The same with the bias of exponents, so that a shift makes 2ⁿ of n.
+const BIASED_ROUNDER = ROUNDER + 127;
+const WIDER = 1.5 * 2 ** 52; // as ROUNDER, for a double
 const MAX = (2 - 2 ** -23) * 2 ** 127;
 
 const EXP = [
@@ -31,12 +38,12 @@ const EXP = [
   0.0013814536221751384,
 ];
 const EXP2 = [
-  0.6931472028807903,
-  0.24022647910196512,
-  0.05550332409719487,
-  0.009618437614533243,
-  0.0013398900187205234,
-  0.0001535333921595792,
+  0.6931471824645996,
+  0.24022649228572845,
+  0.05550367385149002,
+  0.009618309326469898,
+  0.0013387395301833749,
+  0.0001538288197480142,
 ];
 const LOG = [
   0.3333331260719363,
@@ -63,35 +70,16 @@ const SIN = [
   -0.00019514960629998343,
 ];
 const COS = [0.04166664561898579, -0.001388731307031345, 2.44327858472881e-05];
-const TANH_TOP = [
-  1,
-  0.13379716873168945,
-  0.003494034055620432,
-  2.0583471268764697e-05,
-  1.331905963297686e-08,
-];
-const TANH_BOTTOM = [
-  1,
-  0.4671303331851959,
-  0.025871070101857185,
-  0.00032830919371917844,
-  7.762014320178423e-07,
-];
-const ERF_TOP = [
-  1.1283791065216064,
-  0.19154828786849976,
-  0.05287519469857216,
-  0.003808080917224288,
-  0.0002846869174391031,
-  2.025934918492567e-06,
-];
-const ERF_BOTTOM = [
-  1,
-  0.5030879378318787,
-  0.11455880105495453,
-  0.015054925344884396,
-  0.0011707082157954574,
-  3.7832040106877685e-05,
+const TANH = [-0.3333126902580261, 0.13110476732254028];
+const ERFC = [
+  1.6279070377349854,
+  -0.9184457063674927,
+  0.1483086198568344,
+  0.02780129387974739,
+  0.00017956402734853327,
+  -0.001896802568808198,
+  -0.000583240354899317,
+  -6.342951382976025e-05,
 ];
 
 /** eˣ. */
@@ -100,7 +88,7 @@ export function exp(v: Lanes, x: Vec): Vec {
   const power = (x: Vec): { p: Vec; rounded: Vec } => {
     const { rounded, r } = reduceByLn2(v, x);
     const square = v.f32(mul, r, r);
-    const p = v.f32(add, v.madd(square, v.polynomial(r, EXP), r), 1);
+    const p = v.f32(add, v.madd(square, pairwise(v, r, square, EXP), r), 1);
     return { p, rounded };
   };
   const whole = () => {
@@ -121,21 +109,23 @@ export function exp(v: Lanes, x: Vec): Vec {
 
 /** eˣ - 1, exact near 0. */
 export function expm1(v: Lanes, x: Vec): Vec {
-  const { n, rounded, r } = reduceByLn2(v, clamp(v, x, -18, 89));
-  const p = v.madd(v.f32(mul, r, r), v.polynomial(r, EXP), r);
+  const near = clamp(v, x, -18, 89);
+  const { n, rounded, r } = reduceByLn2(v, near, BIASED_ROUNDER - 1);
+  const square = v.f32(mul, r, r);
+  const p = v.madd(square, pairwise(v, r, square, EXP), r);
   // 2ⁿ(p + 1) - 1 = 2·(2ⁿ⁻¹·p + (2ⁿ⁻¹ - ½)), which does not overflow too early
-  const exponent = v.shift(i32x4.shl, rounded, 23);
-  const half = v.i32(i32x4.add, exponent, ONE - (1 << 23));
+  const half = v.shift(i32x4.shl, rounded, 23);
   const y = v.madd(half, p, v.f32(sub, half, 0.5));
   const small = v.f32(eq, n, 0);
-  return v.select(small, p, v.f32(add, y, y));
+  const result = v.select(small, p, v.f32(add, y, y));
+  return v.f32(v128.or, result, signOf(v, x));
 }
 
 /** Natural logarithm. */
 export function log(v: Lanes, x: Vec): Vec {
   const { e, f } = splitExponent(v, x);
   const square = v.f32(mul, f, f);
-  const tail = v.f32(mul, v.f32(mul, square, f), v.polynomial(f, LOG));
+  const tail = v.f32(mul, v.f32(mul, square, f), pairwise(v, f, square, LOG));
   const low = v.madd(square, -0.5, v.madd(e, LN2_LOW, tail));
   const y = v.madd(e, LN2_HIGH, v.f32(add, f, low));
   return logEdges(v, x, y);
@@ -147,27 +137,51 @@ export function log1p(v: Lanes, x: Vec): Vec {
   // What rounding took from u, over u, is what it took from log u.
   const lost = v.f32(div, v.f32(sub, x, v.f32(sub, u, 1)), u);
   const known = v.f32(v128.and, lost, v.f32(eq, lost, lost));
-  return v.f32(add, log(v, u), known);
+  return v.f32(v128.or, v.f32(add, log(v, u), known), signOf(v, x));
 }
 
-/** Sine; beyond |x| = 10⁶ slowly less accurate. */
+/** Sine. */
 export function sin(v: Lanes, x: Vec): Vec {
-  return sinOfQuadrant(v, x, 0);
+  const { q, r } = angleOf(v, v.f32(abs, x));
+  return v.i32(v128.xor, sinOfAngle(v, q, r), signOf(v, x));
 }
 
-/** Cosine; beyond |x| = 10⁶ slowly less accurate. */
+/** Cosine. */
 export function cos(v: Lanes, x: Vec): Vec {
-  return sinOfQuadrant(v, x, 1);
+  const { q, r } = angleOf(v, v.f32(abs, x));
+  return sinOfAngle(v, v.i32(i32x4.add, q, 1), r);
 }
 
-/** Hyperbolic tangent. */
+/** Hyperbolic tangent of n·½ln 2 + r by that of r: tanh(a + b) = (tanh a + tanh b) / (1 + tanh a · tanh b). */
 export function tanh(v: Lanes, x: Vec): Vec {
-  return saturating(v, x, 9.02, TANH_TOP, TANH_BOTTOM);
+  const size = v.f32(pmin, v.f32(abs, x), 10);
+  const rounded = v.madd(size, 2 * Math.LOG2E, BIASED_ROUNDER);
+  const n = v.f32(sub, rounded, BIASED_ROUNDER);
+  // |n| is below 30: where the product is not exact, the result hardly depends on r.
+  const r = v.nmadd(n, Math.LN2 / 2, size);
+  const square = v.f32(mul, r, r);
+  const tail = v.polynomial(square, TANH);
+  const tangent = v.madd(v.f32(mul, square, r), tail, r);
+  const power = v.shift(i32x4.shl, rounded, 23);
+  const minus = v.f32(sub, power, 1), plus = v.f32(add, power, 1);
+  const y = v.f32(
+    div,
+    v.madd(plus, tangent, minus),
+    v.madd(minus, tangent, plus),
+  );
+  return v.f32(v128.or, y, signOf(v, x));
 }
 
-/** Error function. */
+/** Error function: |x|·P(|x|) is the binary logarithm of what it lacks of 1. */
 export function erf(v: Lanes, x: Vec): Vec {
-  return saturating(v, x, 3.95, ERF_TOP, ERF_BOTTOM);
+  const minus = v.f32(pmax, v.f32(v128.or, x, -0), -3.93);
+  const log = v.f32(mul, minus, v.polynomial(minus, ERFC));
+  const rounded = v.f32(add, log, BIASED_ROUNDER);
+  const r = v.f32(sub, log, v.f32(sub, rounded, BIASED_ROUNDER));
+  const power = v.shift(i32x4.shl, rounded, 23);
+  const less = v.f32(mul, r, v.polynomial(r, EXP2));
+  const y = v.nmadd(power, less, v.f32(sub, 1, power));
+  return v.f32(v128.or, y, signOf(v, x));
 }
 
 /** aᵇ by C99's rules. */
@@ -225,18 +239,34 @@ export function integerPow(v: Lanes, a: Vec, b: Vec, signed: boolean): Vec {
   return v.i32(v128.andnot, result, fraction);
 }
 
+/** A polynomial by Horner's rule in x², of pairs of its terms: as much work in half the time until it is done. */
+function pairwise(
+  v: Lanes,
+  x: Vec,
+  square: Vec,
+  coefficients: readonly number[],
+): Vec {
+  const pairs: Operand[] = [];
+  for (let i = 0; i < coefficients.length; i += 2) {
+    const [even, odd] = coefficients.slice(i, i + 2);
+    pairs.push(odd === undefined ? even! : v.madd(x, odd, even!));
+  }
+  return pairs.reduceRight((sum, pair) => v.madd(sum, square, pair)) as Vec;
+}
+
 /** x within bounds; NaN stays. */
 function clamp(v: Lanes, x: Vec, low: number, high: number): Vec {
   return v.f32(pmax, v.f32(pmin, x, high), low);
 }
 
-/** x = n·ln 2 + r with |r| ≤ ½ ln 2; the low bits of `rounded` are n. */
+/** x = n·ln 2 + r with |r| ≤ ½ ln 2; the low bits of `rounded` are n, and what the rounder adds. */
 function reduceByLn2(
   v: Lanes,
   x: Vec,
+  rounder = ROUNDER,
 ): { n: Vec; rounded: Vec; r: Vec } {
-  const rounded = v.madd(x, Math.LOG2E, ROUNDER);
-  const n = v.f32(sub, rounded, ROUNDER);
+  const rounded = v.madd(x, Math.LOG2E, rounder);
+  const n = v.f32(sub, rounded, rounder);
   const r = v.nmadd(n, LN2_LOW, v.nmadd(n, LN2_HIGH, x));
   return { n, rounded, r };
 }
@@ -289,25 +319,8 @@ function logEdges(v: Lanes, x: Vec, y: Vec): Vec {
   return v.select(inside, y, outside);
 }
 
-/** sin(x + quadrant·π/2). */
-function sinOfQuadrant(v: Lanes, x: Vec, quadrant: number): Vec {
-  // 33 bits of π/2, so that products with up to 2²⁰ are exact doubles, and the rest.
-  const HIGH = 1.5707963267341256, LOW = 6.077100506506192e-11;
-  const [low, high] = [x, v.shuffle(x, x, [2, 3, 2, 3])].map((pair) => {
-    const wide = v.f64(f64x2.promoteLow, pair);
-    const turns = v.f64(f64x2.mul, wide, 2 / Math.PI);
-    const rounded = v.f64(f64x2.add, turns, WIDER);
-    const n = v.f64(f64x2.sub, rounded, WIDER);
-    const once = v.f64(f64x2.sub, wide, v.f64(f64x2.mul, n, HIGH));
-    const twice = v.f64(f64x2.sub, once, v.f64(f64x2.mul, n, LOW));
-    return { rounded, r: v.f64(f32x4.demote, twice) };
-  }) as [{ rounded: Vec; r: Vec }, { rounded: Vec; r: Vec }];
-  const r = clamp(v, v.shuffle(low.r, high.r, [0, 1, 4, 5]), -0.8, 0.8);
-  const q = v.i32(
-    i32x4.add,
-    v.shuffle(low.rounded, high.rounded, [0, 2, 4, 6]),
-    quadrant,
-  );
+/** ±sin or cos of what is left of an angle, by its quarter turns. */
+function sinOfAngle(v: Lanes, q: Vec, r: Vec): Vec {
   const r2 = v.f32(mul, r, r);
   const sine = v.madd(v.f32(mul, r2, r), v.polynomial(r2, SIN), r);
   const cosine = v.madd(
@@ -317,23 +330,11 @@ function sinOfQuadrant(v: Lanes, x: Vec, quadrant: number): Vec {
   );
   const odd = v.i32(i32x4.ne, v.i32(v128.and, q, 1), 0);
   const y = v.select(odd, cosine, sine);
-  const sign = v.i32(v128.and, v.shift(i32x4.shl, q, 30), SIGN);
-  return v.i32(v128.xor, y, sign);
+  return v.i32(v128.xor, y, signOf(v, v.shift(i32x4.shl, q, 30)));
 }
 
-/** x·top(x²) / bottom(x²), which reaches ±1 at ±end. */
-function saturating(
-  v: Lanes,
-  x: Vec,
-  end: number,
-  top: readonly number[],
-  bottom: readonly number[],
-): Vec {
-  const near = clamp(v, x, -end, end);
-  const square = v.f32(mul, near, near);
-  const numerator = v.f32(mul, near, v.polynomial(square, top));
-  const y = v.f32(div, numerator, v.polynomial(square, bottom));
-  return clamp(v, y, -1, 1);
+function signOf(v: Lanes, x: Vec): Vec {
+  return v.i32(v128.and, x, SIGN);
 }
 
 /** What aᵇ is where |a|ᵇ = y does not tell. */

@@ -22,6 +22,7 @@ import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { type AddressBits, functionOf } from "./assembler.ts";
+import { type Blas, openBlas } from "./blas.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
@@ -40,10 +41,15 @@ export interface WasmOptions {
   readonly bytes?: number;
   /** Most threads, with this one; as many as there are processors when absent, up to 8. */
   readonly threads?: number;
-  /** Divides whatever can be divided, from the first run on, so that tests of small sizes go through threads. */
+  /**
+   * Divides whatever can be divided, from the first run on, and gives a BLAS whatever it can take, so that tests of small
+   * sizes go through threads and it.
+   */
   readonly eager?: boolean;
   /** Milliseconds after which a worker that does not answer is given up. */
   readonly patience?: number;
+  /** The path of a BLAS to multiply matrices with, or "auto" for one of the known names; none when absent. */
+  readonly blas?: string;
 }
 
 /** Most threads when their number is not given: more are of little use to most programs. */
@@ -59,6 +65,9 @@ const WORTH = {
 
 /** The same where all work is divided. */
 const EAGER = { barrier: 0, telling: 0, waking: 0, starting: 0 };
+
+/** Least multiplications of a product for which calling a BLAS is worth its while. */
+const LEAST_FOR_BLAS = 2 ** 13;
 
 /** Two minutes: threads that share a step are never so far apart. */
 const PATIENCE = 120_000;
@@ -97,6 +106,7 @@ class WasmBackend implements Backend {
     alignment: LINE,
   };
   #heapOrNone: Heap | null;
+  #blas: Blas | null;
   #team: Team | null;
   #compiler: ProgramCompiler;
   #liveBytes = 0;
@@ -109,21 +119,31 @@ class WasmBackend implements Backend {
     const wanted = options.threads ?? Math.min(processors(), MOST_THREADS);
     const shared = wanted > 1 && hasWorkers() ? sharedHeap(bits, bytes) : null;
     const threads = shared ? wanted : 1;
+    const heap = shared ?? new Heap(bytes, false, bits);
+    this.#heapOrNone = heap;
+    this.#blas = options.blas === undefined
+      ? null
+      : blasOr(options.blas, heap.memory);
     this.adapter = [
       "wasm: simd",
       ...relaxed ? ["relaxed simd"] : [],
       ...bits === 64 ? ["64-bit memory"] : [],
       threads === 1 ? "1 thread" : `${threads} threads`,
+      ...this.#blas ? [this.#blas.path.replace(/.*[/\\]/, "")] : [],
     ].join(", ");
-    this.#heapOrNone = shared ?? new Heap(bytes, false, bits);
     const { barrier, ...worth } = eager ? EAGER : WORTH;
     const { patience = PATIENCE } = options;
-    this.#team = shared && new Team(shared, threads, { ...worth, patience });
+    this.#team = shared && new Team(shared, threads, {
+      ...worth,
+      patience,
+      blas: this.#blas?.path ?? null,
+    });
     if (this.#team) abandoned.register(this, this.#team, this);
     const grain = eager ? 1 : LINE / 4;
     this.#compiler = new ProgramCompiler({
       bits,
       relaxed,
+      leastForBlas: !this.#blas ? Infinity : eager ? 0 : LEAST_FOR_BLAS,
       division: shared && { threads, leastWork: barrier, grain },
     });
   }
@@ -167,7 +187,10 @@ class WasmBackend implements Backend {
       checkBuffer(SCRATCH, bytes, this.limits.bytesPerBuffer);
     }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(module), {
-      env: { memory: this.#heap.memory },
+      env: {
+        memory: this.#heap.memory,
+        sgemm: this.#blas?.sgemm ?? (() => {}),
+      },
     });
     const run = instance.exports.run as Run;
     const threads = this.#team?.threads ?? 1;
@@ -202,6 +225,8 @@ class WasmBackend implements Backend {
     this.#team?.stop();
     this.#team = null;
     abandoned.unregister(this);
+    this.#blas?.close();
+    this.#blas = null;
     this.#heapOrNone = null;
     this.#liveBytes = 0;
   }
@@ -298,6 +323,14 @@ function hasRelaxedSimd(): boolean {
   const lanes = new Lanes(code, true);
   lanes.madd(1, 1, 1);
   return WebAssembly.validate(encodeModule([code.finish()]));
+}
+
+/** A BLAS, or null and a warning that says why. */
+function blasOr(wanted: string, memory: WebAssembly.Memory): Blas | null {
+  const found = openBlas(wanted, memory);
+  if ("sgemm" in found) return found;
+  console.warn(`cotan: the built-in products are used, for ${found.refusal}`);
+  return null;
 }
 
 /** How many processors there are, as far as that is told. */

@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { Blas, Sgemm } from "./blas.ts";
 import type { control } from "./control.ts";
 
 /** What a worker is given. */
@@ -22,6 +23,8 @@ export interface Orders {
   readonly line: number;
   /** How often it looks before it sleeps. */
   readonly spins: number;
+  /** The BLAS to open, if any. */
+  readonly blas: string | null;
 }
 
 /** Calls a function on all threads; `table` is the address of a program's table, in lines. */
@@ -29,8 +32,16 @@ export type Run = (table: number, thread: number, threads: number) => void;
 
 /** Runs jobs until it is told to end. Modules come as bytes in the memory, so that no message has to be waited for. */
 export function work(
-  { memory, thread, threads, at, line, spins }: Orders,
+  { memory, thread, threads, at, line, spins, blas }: Orders,
+  openLibrary: (path: string, memory: WebAssembly.Memory) => Blas,
 ): void {
+  let sgemm: Sgemm = () => {};
+  try {
+    if (blas !== null) sgemm = openLibrary(blas, memory).sgemm;
+  } catch {
+    // The thread ends, and programs run without it.
+    return;
+  }
   const words = new Int32Array(memory.buffer, 0, at.end / 4);
   const load = (address: number) => Atomics.load(words, address / 4);
   const add = (address: number, by: number) =>
@@ -57,7 +68,7 @@ export function work(
     );
     const { exports } = new WebAssembly.Instance(
       new WebAssembly.Module(code.slice()),
-      { env: { memory } },
+      { env: { memory, sgemm } },
     );
     const run = exports.run as Run;
     runs.set(table, { program, run });

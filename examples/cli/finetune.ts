@@ -4,7 +4,7 @@
  * @module
  */
 
-import { init, tree } from "../../core/mod.ts";
+import { tree } from "../../core/mod.ts";
 import { report } from "../../lora/mod.ts";
 import { warmupLinear } from "../../nn/optim/mod.ts";
 import { flag, type Option, text, UsageError, type Values } from "./args.ts";
@@ -18,6 +18,7 @@ import {
 import {
   checkOut,
   type CommandContext,
+  openEngine,
   outFolder,
   runJob,
   type TrainingOptions,
@@ -77,7 +78,14 @@ export const finetuneOptions: FinetuneOptions = {
 };
 
 /** Options that a run which goes on may change. */
-const FREE = ["backend", "save-every", "log-every", "prompt", "sample-tokens"];
+const FREE = [
+  "backend",
+  "blas",
+  "save-every",
+  "log-every",
+  "prompt",
+  "sample-tokens",
+];
 
 /** Runs the command; returns whether it came to its end. */
 export async function finetune(
@@ -96,7 +104,7 @@ export async function finetune(
     values.out ?? outFolder(name, values.data, method),
   );
   const examples = await loadExamples(values);
-  using engine = await init({ backend: values.backend });
+  using engine = await openEngine(values);
   const loaded = await loadModel(name);
   const { model, tokenizer, params } = loaded;
   const hasTalk = [...examples.train, ...examples.valid].some((example) =>

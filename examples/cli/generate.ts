@@ -4,20 +4,21 @@
  * @module
  */
 
-import { init, random } from "../../core/mod.ts";
+import { random } from "../../core/mod.ts";
 import { loadPeft } from "../../lora/mod.ts";
 import { promptIds } from "../../nn/data/mod.ts";
 import { beamSearch, generateText } from "../../nn/generate/mod.ts";
 import { number, type Option, text, UsageError, type Values } from "./args.ts";
 import {
-  type BackendChoice,
-  backendOption,
   type CommandContext,
+  type EngineOptions,
+  engineOptions,
+  openEngine,
 } from "./job.ts";
 import { type Loaded, loadModel, OWN_MODEL } from "./model.ts";
 
 /** Options of `generate`. */
-export type GenerateOptions = {
+export type GenerateOptions = EngineOptions & {
   readonly model: Option<string>;
   readonly adapter: Option<string | null>;
   readonly prompt: Option<string>;
@@ -30,7 +31,6 @@ export type GenerateOptions = {
   readonly beams: Option<number>;
   readonly stop: Option<string | null>;
   readonly seed: Option<number>;
-  readonly backend: Option<BackendChoice>;
 };
 
 /** Options of `generate`. */
@@ -77,7 +77,7 @@ export const generateOptions: GenerateOptions = {
     integer: true,
     min: 0,
   }),
-  backend: backendOption,
+  ...engineOptions,
 };
 
 /** Runs the command; returns whether it came to its end. */
@@ -85,7 +85,7 @@ export async function runGenerate(
   values: Values<GenerateOptions>,
   { terminal, signal }: CommandContext,
 ): Promise<boolean> {
-  using _ = await init({ backend: values.backend });
+  using _ = await openEngine(values);
   const loaded = await loadModel(values.model);
   const { model, params: base, tokenizer } = loaded;
   const params = values.adapter === null

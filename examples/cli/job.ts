@@ -4,7 +4,14 @@
  * @module
  */
 
-import { type BackendName, random, type Tree, tree } from "../../core/mod.ts";
+import {
+  type BackendName,
+  init,
+  type OpenBackend,
+  random,
+  type Tree,
+  tree,
+} from "../../core/mod.ts";
 import { type Rows, shuffledBatches } from "../../nn/data/mod.ts";
 import type { Tokenizer } from "../../nn/checkpoint/mod.ts";
 import { generateText } from "../../nn/generate/mod.ts";
@@ -35,22 +42,41 @@ export interface CommandContext {
 /** Where a model is computed. */
 export type BackendChoice = "auto" | BackendName;
 
-/** Where a model is computed. */
-export const backendOption: Option<BackendChoice> = choice<BackendChoice>(
-  ["auto", "webgpu", "wasm", "reference"],
-  "where it is computed; auto takes a GPU if there is one",
-  "auto",
-);
+/** Options of every command: where a model is computed. */
+export type EngineOptions = {
+  readonly backend: Option<BackendChoice>;
+  readonly blas: Option<string | null>;
+};
+
+/** Options of every command: where a model is computed. */
+export const engineOptions: EngineOptions = {
+  backend: choice<BackendChoice>(
+    ["auto", "webgpu", "wasm", "reference"],
+    "where it is computed; auto takes a GPU if there is one",
+    "auto",
+  ),
+  blas: text(
+    "auto|PATH",
+    "system's BLAS for products on wasm; needs --allow-ffi",
+    null,
+  ),
+};
+
+/** Opens the backend that the options ask for. */
+export function openEngine(
+  { backend, blas }: Values<EngineOptions>,
+): Promise<OpenBackend> {
+  return init({ backend, blas: blas ?? false });
+}
 
 /** Options that every training command has. */
-export type TrainingOptions = {
+export type TrainingOptions = EngineOptions & {
   readonly steps: Option<number>;
   readonly batch: Option<number>;
   readonly lr: Option<number>;
   readonly warmup: Option<number | null>;
   readonly "weight-decay": Option<number>;
   readonly seed: Option<number>;
-  readonly backend: Option<BackendChoice>;
   readonly "save-every": Option<number>;
   readonly "log-every": Option<number>;
   readonly prompt: Option<string | null>;
@@ -81,7 +107,7 @@ export function trainingOptions(defaults: {
       min: 0,
     }),
     seed: count("the same seed gives the same run", 0, 0),
-    backend: backendOption,
+    ...engineOptions,
     "save-every": count(
       "steps between saves; 0 for one at the end",
       defaults.saveEvery,

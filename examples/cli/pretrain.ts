@@ -4,7 +4,7 @@
  * @module
  */
 
-import { init, random, tree } from "../../core/mod.ts";
+import { random, tree } from "../../core/mod.ts";
 import {
   createTokenizer,
   savePretrained,
@@ -36,6 +36,7 @@ import {
 import {
   checkOut,
   type CommandContext,
+  openEngine,
   outFolder,
   runJob,
   type TrainingOptions,
@@ -119,7 +120,7 @@ export async function pretrain(
     context,
     usual: USUAL_SEQ,
   });
-  using engine = await init({ backend: values.backend });
+  using engine = await openEngine(values);
   using key = random.key(seed);
   const params = model.init(key);
   terminal.line(`model    ${describeModel(model.config, params)}`);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { init, jit, type Tensor, tensor, type Tree } from "../../core/mod.ts";
+import { jit, type Tensor, tensor, type Tree } from "../../core/mod.ts";
 import { atRank, loadPeft, report } from "../../lora/mod.ts";
 import { orderedBatches, type Rows } from "../../nn/data/mod.ts";
 import { number, type Option, text, UsageError, type Values } from "./args.ts";
@@ -17,20 +17,20 @@ import {
 import { languageLoss } from "./evaluate.ts";
 import { finetune, finetuneOptions } from "./finetune.ts";
 import {
-  type BackendChoice,
-  backendOption,
   type CommandContext,
+  type EngineOptions,
+  engineOptions,
+  openEngine,
 } from "./job.ts";
 import { describeModel, loadModel } from "./model.ts";
 import { breathe } from "./train.ts";
 
 /** Options of `sweep`. */
-export type SweepOptions = DataOptions & {
+export type SweepOptions = DataOptions & EngineOptions & {
   readonly model: Option<string>;
   readonly adapter: Option<string | null>;
   readonly beside: Option<string | null>;
   readonly batch: Option<number>;
-  readonly backend: Option<BackendChoice>;
 };
 
 /** Tokens of a row where nobody says how many. */
@@ -56,7 +56,7 @@ export const sweepOptions: SweepOptions = {
     integer: true,
     min: 1,
   }),
-  backend: backendOption,
+  ...engineOptions,
 };
 
 /** Runs the command; returns whether it came to its end. */
@@ -90,7 +90,7 @@ export async function sweep(
     terminal.line();
   }
   const examples = await loadExamples(values);
-  using engine = await init({ backend: values.backend });
+  using engine = await openEngine(values);
   const { model, tokenizer, params } = await loadModel(name);
   const { valid } = prepareRows(examples, tokenizer, values, {
     context: model.config.max_position_embeddings,

@@ -21,16 +21,18 @@ Deno.test("without options everything is measured on all processors", () => {
   const request = parseRequest([], 6);
   assertEquals(request.cases, CASES);
   assertEquals(request.peers, ["jax", "tfjs", "torch"]);
-  assertEquals(request.threads, [6]);
+  assertEquals([request.threads, request.blas], [[6], null]);
   assertEquals([request.seconds, request.limit], [3, 120]);
 });
 
 Deno.test("options choose workloads, peers and threads", () => {
-  const args = "--only W4,W5 --peers torch,jax --threads 1,2 --seconds 0.5";
+  const args =
+    "--only W4,W5 --peers torch,jax --threads 1,2 --blas auto --seconds 0.5";
   assertEquals(parseRequest(args.split(" "), 6), {
     cases: ["W4 step", "W5 small", "W5 gpt2", "W5 gpt2-full"],
     peers: ["jax", "torch"],
     threads: [1, 2],
+    blas: "auto",
     seconds: 0.5,
     limit: 120,
   });

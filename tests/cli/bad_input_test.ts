@@ -222,6 +222,7 @@ Deno.test("each command tells its options", async () => {
     assertEquals(status, 0);
     assertStringIncludes(out, `Usage: deno task ${name} [options]`);
     assertStringIncludes(out, "  --backend auto|webgpu|wasm|reference ");
+    assertStringIncludes(out, "  --blas auto|PATH ");
   }
   const { out } = await run();
   assertStringIncludes(out, "deno task finetune  Adapts a model to data");

@@ -310,6 +310,12 @@ Deno.test("a backend that cannot be opened is named", async () => {
       { backend: "wasm", threads },
       `Cannot compute on ${threads} threads: their number is 1, which means no workers, or more`,
     ]),
+    ...[["true", true], ['""', ""], ["null", null]].map((
+      [shown, blas],
+    ): typeof cases[number] => [
+      { backend: "wasm", blas: blas as string },
+      `Cannot use the BLAS ${shown}: it is the path of a library, "auto", or false`,
+    ]),
   ];
   for (const [options, text] of cases) {
     const error = await init(options).then(() => null, (error) => error);

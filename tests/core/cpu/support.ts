@@ -6,7 +6,8 @@
 
 import { assert } from "@std/assert";
 import type { Backend } from "../../../core/backend.ts";
-import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import { openBlas } from "../../../core/cpu/blas.ts";
+import { createWasmBackend, type WasmOptions } from "../../../core/cpu/wasm.ts";
 import { hasWideMemory } from "../../../core/cpu/address_bits.ts";
 import type { Data, DType } from "../../../core/dtype.ts";
 import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
@@ -36,14 +37,38 @@ export const backends: Record<string, Backend> = {
  * A backend with all work divided that has addresses of 64 bits, where the engine has them, and nothing below 4 GiB:
  * what is not touched takes no memory.
  */
-export function openWide(threads: number): Backend {
-  const options = { threads, eager: true };
+export function openWide(threads: number, more: WasmOptions = {}): Backend {
+  const options = { threads, eager: true, ...more };
   if (!hasWideMemory()) return createWasmBackend(options);
   const backend = createWasmBackend({ ...options, bytes: 2 ** 33 });
   for (let i = 0; i < 3; i++) {
     backend.create({ shape: [3 * 2 ** 27], dtype: "f32" });
   }
   return backend;
+}
+
+/** Whether a BLAS is installed; its tests are ignored where none is. */
+export const hasBlas: boolean = isOpened("auto");
+
+/** The backend with whatever a BLAS can take given to it; null where there is none. */
+export const blasBackends: Record<string, Backend | null> = {
+  "BLAS": openBlasBackend(1),
+  "BLAS, 3 threads": openBlasBackend(3),
+  "BLAS, 64-bit memory": hasBlas ? openWide(2, { blas: "auto" }) : null,
+};
+
+function isOpened(wanted: string): boolean {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const found = openBlas(wanted, memory);
+  if (!("close" in found)) return false;
+  found.close();
+  return true;
+}
+
+function openBlasBackend(threads: number): Backend | null {
+  return hasBlas
+    ? createWasmBackend({ threads, eager: true, blas: "auto" })
+    : null;
 }
 
 /** Contents of a buffer. */

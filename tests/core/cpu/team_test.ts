@@ -6,6 +6,7 @@ import {
   withRuntime,
 } from "../../../core/context.ts";
 import { createWasmBackend, type WasmOptions } from "../../../core/cpu/wasm.ts";
+import type { Orders } from "../../../core/cpu/worker.ts";
 import { DeviceError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan/kernel.ts";
 import { load, noise, whole } from "./support.ts";
@@ -17,7 +18,7 @@ type Process = { getBuiltinModule(name: string): Workers };
 
 /** Calls `f` while workers are started by `hire` instead; gives those that were. */
 async function hiring(
-  hire: (start: () => NodeWorker) => NodeWorker,
+  hire: (start: () => NodeWorker, orders: Orders) => NodeWorker,
   f: (workers: NodeWorker[]) => Promise<void> | void,
 ): Promise<void> {
   const { process } = globalThis as unknown as { process: Process };
@@ -26,8 +27,9 @@ async function hiring(
   const real = getBuiltinModule("node:worker_threads");
   process.getBuiltinModule = () => ({
     ...real,
-    Worker: function (code: string, options: object) {
-      const worker = hire(() => new real.Worker(code, options));
+    Worker: function (code: string, options: { workerData: Orders }) {
+      const { workerData } = options;
+      const worker = hire(() => new real.Worker(code, options), workerData);
       started.push(worker);
       return worker;
     } as unknown as Workers["Worker"],
@@ -125,6 +127,17 @@ Deno.test("where workers are refused, programs run on one thread", () =>
     const { run, backend } = doubling({});
     for (let i = 0; i < 2; i++) assertEquals(await run(), doubled);
     assertEquals(workers, []);
+    backend.dispose();
+  }));
+
+Deno.test("where a worker cannot open the BLAS, programs run on one thread", () =>
+  hiring((start, orders) => {
+    Object.assign(orders, { blas: "/nowhere/libblas.so" });
+    return start();
+  }, async (workers) => {
+    const { run, backend } = doubling({});
+    for (let i = 0; i < 2; i++) assertEquals(await run(), doubled);
+    assertEquals(workers.length, 1);
     backend.dispose();
   }));
 

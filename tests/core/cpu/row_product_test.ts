@@ -1,0 +1,217 @@
+/**
+ * Products of few rows with a table, as decoding has them.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import { type Half, widen } from "../../../core/half.ts";
+import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
+import { type Shape, sizeOf } from "../../../core/shape.ts";
+import {
+  acc,
+  assertClose,
+  backends,
+  type Buffer,
+  call,
+  constant,
+  load,
+  noise,
+  runKernel,
+  simulate,
+  viewOf,
+  whole,
+} from "./support.ts";
+
+const dtypes = fc.constantFrom("f32", "bf16", "f16");
+const lengths = fc.constantFrom(1, 3, 4, 7, 8, 17, 32, 100, 127, 131, 400);
+const widths = fc.constantFrom(8, 9, 11, 16, 23, 30, 67, 130);
+
+/** How a matrix of a batch lies. */
+const layouts = fc.record({
+  isTransposed: fc.boolean(),
+  /** Every other element of a row, or all. */
+  step: fc.constantFrom(1, 1, 1, 2),
+  /** Distance of rows in rows. */
+  apart: fc.constantFrom(1, 2, -1),
+  /** Whether a batch shares it. */
+  isShared: fc.boolean(),
+});
+
+type Layout = typeof layouts extends fc.Arbitrary<infer T> ? T : never;
+
+function layOut(
+  shape: Shape,
+  { isTransposed, step, apart, isShared }: Layout,
+): { view: View; size: number } {
+  const rank = shape.length - 2;
+  const inner = [step, apart];
+  return viewOf(
+    shape,
+    [
+      ...shape.keys().take(rank),
+      ...isTransposed ? [rank + 1, rank] : [rank, rank + 1],
+    ],
+    [
+      ...shape.slice(0, rank).fill(isShared ? 0 : 1),
+      ...isTransposed ? inner : inner.toReversed(),
+    ],
+  );
+}
+
+for (const [name, backend] of Object.entries(backends)) {
+  Deno.test(`products of few rows equal loops, ${name}`, async () => {
+    const property = fc.asyncProperty(
+      fc.array(fc.constantFrom(1, 2, 3), { maxLength: 2 }),
+      fc.tuple(fc.constantFrom(1, 1, 2, 3, 4), widths, lengths),
+      fc.tuple(layouts, layouts, dtypes, dtypes),
+      fc.boolean(),
+      fc.nat(3),
+      async (batch, [few, many, k], [inA, inB, typeA, typeB], isTall, form) => {
+        const [m, n] = isTall ? [many, few] : [few, many];
+        const shape = [...batch, m, n];
+        const a = layOut([...batch, m, k], isTall ? inB : inA);
+        const b = layOut([...batch, k, n], isTall ? inA : inB);
+        const bias = load(
+          3,
+          { offset: 0, strides: [...batch.map(() => 0), 0, 1] },
+          "bf16",
+        );
+        const wide = { kind: "cast", arg: bias, dtype: "f32" } as const;
+        const residual = load(4, whole(shape));
+        const sum = call("add", [call("add", [acc(), wide]), residual]);
+        const exprs = [
+          acc(),
+          sum,
+          call("maximum", [sum, constant(0)]),
+          { kind: "cast", arg: acc(), dtype: "bf16" } as const,
+        ];
+        const expr = exprs[form]!;
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: { buffer: 0, view: a.view, dtype: isTall ? typeB : typeA },
+          b: { buffer: 1, view: b.view, dtype: isTall ? typeA : typeB },
+          outputs: [
+            { buffer: 2, view: whole(shape), expr },
+            { buffer: 5, view: whole(shape), expr: acc() },
+          ],
+        };
+        const buffers: Buffer[] = [
+          { dtype: kernel.a.dtype, data: noise(a.size, 1) },
+          { dtype: kernel.b.dtype, data: noise(b.size, 2) },
+          { dtype: expr.dtype, data: noise(sizeOf(shape)) },
+          { dtype: "bf16", data: noise(n, 3) },
+          { dtype: "f32", data: noise(sizeOf(shape), 4) },
+          { dtype: "f32", data: noise(sizeOf(shape)) },
+        ];
+        const actual = await runKernel(backend, kernel, buffers);
+        const expected = simulate(kernel, buffers);
+        actual.forEach((x, i) => {
+          const error = i === 2 && form === 3 ? 2 ** -8 : 1e-6;
+          assertClose(x, expected[i]!, error, Math.sqrt(k) + 1);
+        });
+      },
+    );
+    await fc.assert(property, { numRuns: 150 });
+  });
+
+  Deno.test(`a long sum of few rows loses little to rounding, ${name}`, async () => {
+    const n = 40, k = 3072;
+    for (const m of [1, 2, 4]) {
+      for (const strides of [[n, 1], [1, k]]) {
+        const data = [noise(m * k), noise(k * n, 2), noise(m * n)];
+        const [, , c] = await runKernel(backend, {
+          kind: "matmul",
+          shape: [m, n],
+          k,
+          a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
+          b: { buffer: 1, view: { offset: 0, strides }, dtype: "f32" },
+          outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
+        }, data.map((data) => ({ dtype: "f32", data })));
+        let squares = 0;
+        for (let i = 0; i < m; i++) {
+          for (let j = 0; j < n; j++) {
+            let sum = 0;
+            for (let p = 0; p < k; p++) {
+              const at = p * strides[0]! + j * strides[1]!;
+              sum += data[0]![i * k + p]! * data[1]![at]!;
+            }
+            squares += (c![i * n + j]! - sum) ** 2 / k;
+          }
+        }
+        const error = Math.sqrt(squares / (m * n));
+        assert(error < 8e-8, `root mean square ${error}`);
+      }
+    }
+  });
+
+  Deno.test(`halves that are endless, no numbers or subnormal meet few rows as they are, ${name}`, async () => {
+    const n = 20, k = 39;
+    for (const dtype of ["f16", "bf16"] as const) {
+      const largest = numberOf(dtype === "f16" ? 0x7bff : 0x7f7f, dtype);
+      const least = numberOf(1, dtype);
+      for (const odd of [Infinity, -Infinity, NaN, largest, least, -least]) {
+        for (const strides of [[n, 1], [1, k]]) {
+          const table = new Array<number>(k * n).fill(0);
+          for (let j = 0; j < n; j++) {
+            table[(2 * j) % k * strides[0]! + j * strides[1]!] = odd;
+          }
+          const kernel: MatmulKernel = {
+            kind: "matmul",
+            shape: [1, n],
+            k,
+            a: { buffer: 0, view: whole([1, k]), dtype: "f32" },
+            b: { buffer: 1, view: { offset: 0, strides }, dtype },
+            outputs: [{ buffer: 2, view: whole([1, n]), expr: acc() }],
+          };
+          const [, , c] = await runKernel(backend, kernel, [
+            { dtype: "f32", data: new Array(k).fill(0.5) },
+            { dtype, data: table },
+            { dtype: "f32", data: noise(n) },
+          ]);
+          assertEquals(c, new Array(n).fill(Math.fround(0.5 * odd)));
+        }
+      }
+    }
+  });
+}
+
+Deno.test("products of few rows have the same bits on any number of threads", async () => {
+  const counts = [1, 2, 3].map((threads) =>
+    createWasmBackend({ threads, eager: true })
+  );
+  const n = 2309, k = 301;
+  for (const m of [1, 2, 3, 4]) {
+    for (const dtype of ["f32", "bf16", "f16"] as const) {
+      for (const strides of [[n, 1], [1, k]]) {
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape: [m, n],
+          k,
+          a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
+          b: { buffer: 1, view: { offset: 0, strides }, dtype },
+          outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
+        };
+        const buffers: Buffer[] = [
+          { dtype: "f32", data: noise(m * k) },
+          { dtype, data: noise(k * n, 2) },
+          { dtype: "f32", data: noise(m * n) },
+        ];
+        const [one, ...others] = await Promise.all(
+          counts.map((backend) => runKernel(backend, kernel, buffers)),
+        );
+        for (const other of others) assertEquals(other[2], one![2]);
+      }
+    }
+  }
+  for (const backend of counts) backend.dispose();
+});
+
+/** The number that bits stand for. */
+function numberOf(bits: number, half: Half): number {
+  return widen([bits], half)[0]!;
+}
