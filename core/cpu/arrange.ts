@@ -9,6 +9,7 @@
 import {
   entry,
   leafMapper,
+  mapMatrix,
   viewMapper,
   viewsOf,
   visitExpr,
@@ -25,6 +26,7 @@ import type {
   View,
 } from "../plan/kernel.ts";
 import { type Shape, sizeOf } from "../shape.ts";
+import { asSums, unrepeated } from "./sums.ts";
 
 /** A new loop: `extent` steps of `step` along an old axis. */
 interface Axis {
@@ -123,23 +125,26 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const rank = shape.length - 2;
   const [m, n] = [shape[rank]!, shape[rank + 1]!];
   if (k > 0 && Math.min(m, n) > 1) {
+    const sums = asSums(kernel);
+    if (sums) return unrepeated(sums);
     const isStoredBy = (axis: number) =>
       outputs.some(({ view }) => view.strides[axis] === 1);
     return isStoredBy(rank + 1) || !isStoredBy(rank)
       ? kernel
       : transposed(kernel);
   }
-  const load = (operand: Matrix, axis: number): Expr => {
-    const { offset, strides: all } = operand.view;
-    const strides = all.slice(0, rank);
-    const [row, column] = all.slice(rank) as [number, number];
-    strides.push(...axis === 0 ? [row, 0, column] : [0, column, row]);
-    return entry(operand, { offset, strides });
-  };
+  const load = (operand: Matrix, axis: number): Expr =>
+    entry(operand, ({ offset, strides: all }) => {
+      const strides = all.slice(0, rank);
+      const [row, column] = all.slice(rank) as [number, number];
+      strides.push(...axis === 0 ? [row, 0, column] : [0, column, row]);
+      return { offset, strides };
+    });
   const args = [load(a, 0), load(b, 1)];
   const body: Expr = { kind: "call", op: "mul", args, dtype: "f32" };
   const passes = [{ reductions: [{ combine: "sum", body }], outputs: [] }];
-  return { kind: "reduce", shape, over: [k], passes, outputs } as ReduceKernel;
+  const sum = { kind: "reduce", shape, over: [k], passes, outputs };
+  return unrepeated(sum as ReduceKernel);
 }
 
 /** (a b)ᵀ = bᵀ aᵀ. */
@@ -156,8 +161,8 @@ function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
     kind: "matmul",
     shape: swapped(shape),
     k,
-    a: { ...b, view: swap(b.view) },
-    b: { ...a, view: swap(a.view) },
+    a: mapMatrix(b, swap),
+    b: mapMatrix(a, swap),
     outputs: outputs.map(({ buffer, view, expr }) => {
       return { buffer, view: swap(view), expr: rewrite(expr)! };
     }),

@@ -25,6 +25,7 @@ import { FunctionBuilder } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
+import { QUAD } from "./pointers.ts";
 import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
 import { Team, type TeamProgram } from "./team.ts";
@@ -93,6 +94,7 @@ class WasmBackend implements Backend {
     buffersPerLaunch: Infinity,
     bytesPerBuffer: 2 ** 31 - 65536,
     bytesPerBinding: 2 ** 31,
+    unpacksOperands: true,
     alignment: LINE,
   };
   #heapOrNone: Heap | null;
@@ -117,7 +119,7 @@ class WasmBackend implements Backend {
     const { patience = PATIENCE } = options;
     this.#team = shared && new Team(shared, threads, { ...worth, patience });
     if (this.#team) abandoned.register(this, this.#team, this);
-    const grain = eager ? 1 : LINE / 4;
+    const grain = eager ? QUAD : LINE / 4;
     this.#compiler = new ProgramCompiler(
       relaxed,
       shared && { threads, leastWork: barrier, grain },

@@ -19,6 +19,7 @@ import type {
   View,
 } from "../../../core/plan/kernel.ts";
 import { type Shape, stridesOf } from "../../../core/shape.ts";
+import { unpacked } from "../../support/scalars.ts";
 
 /** The backend with fused multiply-add where there is one, without, and with all work divided among threads. */
 export const backends: Record<string, Backend> = {
@@ -105,6 +106,16 @@ function simulateIn(memory: number[][], kernel: SimpleKernel): void {
         const clamped = Math.max(0, Math.min(picked, expr.size - 1));
         return old[expr.buffer]![at(expr.view, index) + expr.stride * clamped]!;
       }
+      case "repeat":
+        return old[expr.buffer]![
+          Math.floor(at(expr.view, index) / expr.times)
+        ]!;
+      case "unpack":
+        return unpacked(
+          expr.levels,
+          at(expr.view, index),
+          (word) => old[expr.buffer]![word]!,
+        );
       case "const":
         return expr.value;
       case "index":
