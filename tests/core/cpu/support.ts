@@ -12,6 +12,7 @@ import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
 import type {
   Expr,
   Kernel,
+  Matrix,
   Output,
   Plan,
   Reduction,
@@ -171,13 +172,12 @@ function simulateIn(memory: number[][], kernel: SimpleKernel): void {
         const { a, b, k, outputs } = kernel;
         const batch = index.slice(0, -2);
         const [i, j] = index.slice(-2) as [number, number];
-        const [x, y] = [old[a.buffer]!, old[b.buffer]!];
-        const first = at(a.view, [...batch, i, 0]);
-        const second = at(b.view, [...batch, 0, j]);
-        const step = a.view.strides.at(-1)!, stepB = b.view.strides.at(-2)!;
+        const element = ({ buffer, view, expr }: Matrix, point: number[]) =>
+          expr ? value(expr, point) : old[buffer]![at(view, point)]!;
         let acc = 0;
         for (let p = 0; p < k; p++) {
-          acc += x[first + p * step]! * y[second + p * stepB]!;
+          const x = element(a, [...batch, i, p]);
+          acc += x * element(b, [...batch, p, j]);
         }
         storeAll(outputs, index, [acc]);
         break;
