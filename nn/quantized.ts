@@ -8,7 +8,7 @@
  * @module
  */
 
-import { checkpoint, format, Tensor, unpack } from "../core/mod.ts";
+import { checkpoint, format, Tensor } from "../core/mod.ts";
 
 /** Integers from -127 to 127 and a scale for each row. */
 export type Int8Weight = {
@@ -81,10 +81,10 @@ export function formatWeight(weight: Weight): string {
 export function dense(weight: Weight): Tensor {
   if (weight instanceof Tensor) return widened(weight);
   if ("int8" in weight) {
-    return unpack(weight.int8).sub(128).mul(weight.scale.unsqueeze(1));
+    return weight.int8.unpack().sub(128).mul(weight.scale.unsqueeze(1));
   }
   const [rows, columns] = shapeOf(weight) as [number, number];
-  return unpack(weight.nf4, LEVELS).reshape([rows, columns / BLOCK, BLOCK])
+  return weight.nf4.unpack(LEVELS).reshape([rows, columns / BLOCK, BLOCK])
     .mul(weight.absmax.unsqueeze(2)).reshape([rows, columns]);
 }
 

@@ -24,8 +24,8 @@ import type { Part } from "./split.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i32, i32x4, v128 } from "./opcodes.ts";
-import { type Phase, Pointers, QUAD } from "./pointers.ts";
-import { unpackLanes, unpackQuads } from "./unpack.ts";
+import { type Phase, Pointers } from "./pointers.ts";
+import { repeated, unpacked, unpackedAhead } from "./unpack.ts";
 
 /** Phases that cover any extent, with `copies` vectors at a time where there are enough points. */
 export function phasesOf(copies: number): Phase[] {
@@ -66,10 +66,6 @@ export function placesOf(outputs: readonly Output[]): TypedPlace[] {
 
 /** An element that an index picks. */
 export type Gather = Extract<Expr, { kind: "gather" }>;
-
-type Repeat = Extract<Expr, { kind: "repeat" }>;
-
-type Unpack = Extract<Expr, { kind: "unpack" }>;
 
 /** What is known of an expression before code is emitted. */
 interface Facts {
@@ -271,7 +267,10 @@ export class Nest {
         if (!isHere(facts)) continue;
         if (within < axis) continue;
         if (within === axis && varies) {
-          if (expr.kind === "unpack") this.#unpackAhead(expr);
+          if (expr.kind === "unpack") {
+            const ahead = unpackedAhead(this.lanes, this.#pointers, expr);
+            this.#computed(expr).vectors.push(...ahead);
+          }
           continue;
         }
         const copies = varies ? this.#pointers.phase.copies : 1;
@@ -295,12 +294,10 @@ export class Nest {
         const words = this.#pointers.load(expr, copy, offsets);
         return expr.dtype === "bool" ? lanes.i32(i32x4.ne, words, 0) : words;
       }
-      case "repeat": {
-        const words = this.#repeated(expr, copy);
-        return expr.dtype === "bool" ? lanes.i32(i32x4.ne, words, 0) : words;
-      }
+      case "repeat":
+        return repeated(lanes, this.#pointers, expr, copy);
       case "unpack":
-        return this.#unpacked(expr, copy);
+        return unpacked(lanes, this.#pointers, expr, copy);
       case "index": {
         const position = this.#pointers.position(expr.view, copy);
         return cast(lanes, position, "i32", expr.dtype);
@@ -309,54 +306,6 @@ export class Nest {
         return cast(lanes, value(expr.arg), expr.arg.dtype, expr.dtype);
       case "call":
         return call(lanes, expr, expr.args.map(value));
-    }
-  }
-
-  /** Elements that stand several times: one for all lanes where it is the same. */
-  #repeated({ buffer, view, times }: Repeat, copy: number): Vec {
-    const { lanes: { code }, lanes } = this;
-    const push = (lane: number): void => {
-      this.#pointers.push(view, copy, lane);
-      const shift = Math.log2(times);
-      if (Number.isInteger(shift)) code.const(shift).op(i32.shrU);
-      else code.const(times).op(i32.divU);
-      code.const(2).op(i32.shl).get(buffer).op(i32.add);
-    };
-    const { width } = this.#pointers.phase;
-    const isAlike = width === 1 || view.strides[this.#lane] === 0 ||
-      times % QUAD === 0 && this.#pointers.isQuad(view);
-    if (isAlike) {
-      push(0);
-      code.memory(v128.load32Splat);
-    } else {
-      for (const lane of [3, 2, 1, 0]) push(lane);
-      code.memory(v128.load32Zero);
-      for (const lane of [1, 2, 3]) code.memory(v128.load32Lane, 0, lane);
-    }
-    return lanes.pop();
-  }
-
-  #unpacked({ buffer, view, levels }: Unpack, copy: number): Vec {
-    const pointers = this.#pointers, { width } = pointers.phase;
-    if (pointers.isQuad(view)) {
-      pointers.push(view, copy);
-      return unpackQuads(this.lanes, levels, buffer, 1)[0]!;
-    }
-    const isAlike = width === 1 || (view.strides[this.#lane] ?? 0) === 0;
-    const push = (lane: number) => pointers.push(view, copy, lane);
-    return unpackLanes(this.lanes, levels, buffer, isAlike ? 1 : 4, push);
-  }
-
-  /** Unpacks for the vectors side by side together, which takes less than one by one. */
-  #unpackAhead(expr: Unpack): void {
-    const { buffer, view, levels } = expr;
-    const { phase: { copies } } = this.#pointers;
-    if (copies < 2 || !this.#pointers.isQuad(view)) return;
-    const { vectors } = this.#computed(expr);
-    while (vectors.length + 2 <= copies) {
-      const count = vectors.length + 4 <= copies ? 4 : 2;
-      this.#pointers.push(view, vectors.length);
-      vectors.push(...unpackQuads(this.lanes, levels, buffer, count));
     }
   }
 

@@ -198,6 +198,11 @@ export class Pointers {
     if (steps !== 0) this.#lanes.code.const(steps).op(i32.add);
   }
 
+  /** Whether a view has one value in all lanes of a vector. */
+  isAlike({ strides }: View): boolean {
+    return this.phase.width === 1 || (strides[this.#lane] ?? 0) === 0;
+  }
+
   /** Whether the lanes of a vector lie one after another from a multiple of their number on. */
   isQuad({ offset, strides }: View): boolean {
     return this.phase.width === QUAD && strides[this.#lane] === 1 &&

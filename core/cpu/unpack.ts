@@ -6,17 +6,82 @@
  * @module
  */
 
+import type { Expr } from "../plan/kernel.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i16x8, i32, i32x4, i8x16, v128 } from "./opcodes.ts";
+import { type Pointers, QUAD } from "./pointers.ts";
+
+type Unpack = Extract<Expr, { kind: "unpack" }>;
 
 /** Vectors that are unpacked together. */
-export type Quads = 1 | 2 | 4;
+type Quads = 1 | 2 | 4;
 
 /** What fields stand for: sixteen numbers, or null for the bytes themselves. */
-export type Levels = readonly number[] | null;
+type Levels = readonly number[] | null;
+
+/** The vector of a copy of elements that stand several times. */
+export function repeated(
+  v: Lanes,
+  pointers: Pointers,
+  { buffer, view, times, dtype }: Extract<Expr, { kind: "repeat" }>,
+  copy: number,
+): Vec {
+  const { code } = v;
+  const push = (lane: number): void => {
+    pointers.push(view, copy, lane);
+    const shift = Math.log2(times);
+    if (Number.isInteger(shift)) code.const(shift).op(i32.shrU);
+    else code.const(times).op(i32.divU);
+    code.const(2).op(i32.shl).get(buffer).op(i32.add);
+  };
+  const isOne = pointers.isAlike(view) ||
+    times % QUAD === 0 && pointers.isQuad(view);
+  if (isOne) {
+    push(0);
+    code.memory(v128.load32Splat);
+  } else {
+    for (const lane of [3, 2, 1, 0]) push(lane);
+    code.memory(v128.load32Zero);
+    for (const lane of [1, 2, 3]) code.memory(v128.load32Lane, 0, lane);
+  }
+  const words = v.pop();
+  return dtype === "bool" ? v.i32(i32x4.ne, words, 0) : words;
+}
+
+/** The vector of a copy of what fields stand for. */
+export function unpacked(
+  v: Lanes,
+  pointers: Pointers,
+  { buffer, view, levels }: Unpack,
+  copy: number,
+): Vec {
+  if (pointers.isQuad(view)) {
+    pointers.push(view, copy);
+    return unpackQuads(v, levels, buffer, 1)[0]!;
+  }
+  const count = pointers.isAlike(view) ? 1 : QUAD;
+  const push = (lane: number) => pointers.push(view, copy, lane);
+  return unpackLanes(v, levels, buffer, count, push);
+}
+
+/** The same for vectors side by side, which takes less together than one by one; none where it does not. */
+export function unpackedAhead(
+  v: Lanes,
+  pointers: Pointers,
+  { buffer, view, levels }: Unpack,
+): Vec[] {
+  const { phase: { copies } } = pointers;
+  const vectors: Vec[] = [];
+  while (pointers.isQuad(view) && vectors.length + 2 <= copies) {
+    const count = vectors.length + 4 <= copies ? 4 : 2;
+    pointers.push(view, vectors.length);
+    vectors.push(...unpackQuads(v, levels, buffer, count));
+  }
+  return vectors;
+}
 
 /** Fields of neighbours from a position on the stack of a buffer in a local, four a vector: so many vectors. */
-export function unpackQuads(
+function unpackQuads(
   v: Lanes,
   levels: Levels,
   buffer: number,
@@ -48,7 +113,7 @@ function widened(v: Lanes, x: Vec, count: Quads): Vec[] {
 }
 
 /** The fields at a position in each lane, which `push` pushes; one for all lanes if there is one. */
-export function unpackLanes(
+function unpackLanes(
   v: Lanes,
   levels: Levels,
   buffer: number,
