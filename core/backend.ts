@@ -46,6 +46,8 @@ export interface Limits {
   readonly bytesPerBinding: number;
   /** Slots and storages start at multiples of this many bytes. */
   readonly alignment: number;
+  /** Whether products compute of packed operands, as they read them, what their words stand for. */
+  readonly unpacksOperands?: boolean;
 }
 
 /** What a backend holds. */

@@ -94,6 +94,7 @@ const functions: Functions = {
   sub: math.sub,
   sum: math.sum,
   take: math.take,
+  unpack: math.unpack,
   tan: math.tan,
   tanh: math.tanh,
   tile: math.tile,

@@ -178,6 +178,12 @@ export interface ElementwiseParams {
   select: None;
 }
 
+/** What the bits of words stand for. */
+export interface UnpackParams {
+  /** Sixteen numbers, one of which is what four bits stand for; null for bytes that stand for 0 to 255. */
+  readonly levels: readonly number[] | null;
+}
+
 /** Parameters of the other primitives. */
 export interface StructuralParams {
   /** An argument or a captured tensor. */
@@ -208,6 +214,8 @@ export interface StructuralParams {
   gather: { readonly axis: number };
   /** Elements added where an index points along an axis. */
   scatterAdd: { readonly axis: number };
+  /** Words cut along the last axis into the numbers that their bits stand for. */
+  unpack: UnpackParams;
   /** Random bits of a shape for each key. */
   random: { readonly shape: Shape };
   /** Batched matrix product. */

@@ -19,6 +19,7 @@ import type {
   PadParams,
   Params,
   SliceParams,
+  UnpackParams,
 } from "./node.ts";
 import { DTypeError, invariant, ShapeError } from "./errors.ts";
 import {
@@ -331,6 +332,20 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
     batch: shiftAxis,
   },
 
+  // Bytes of words u32[..., n] as f32[..., 4 · n], or groups of four bits as the levels f32[..., 8 · n] of that number.
+  unpack: {
+    kind: "index",
+    type: ([words], params) => {
+      expectDType("unpack", words!, (d) => d === "u32", "u32");
+      const { shape } = words!, last = shape.length - 1;
+      invariant(last >= 0, "words have a last axis");
+      const size = shape[last]! * fieldsOf(params);
+      return { shape: shape.with(last, size), dtype: "f32" };
+    },
+    vjp: null,
+    batch: sameParams,
+  },
+
   // Random bits of a shape for each key u32[..., 2] and stream u32[...]: element i is word i mod 2 of
   // threefry2x32(key, [i div 2, stream]), 20 rounds (Salmon et al. 2011).
   random: {
@@ -396,6 +411,11 @@ export const ops: { readonly [K in OpName]: Op<Params[K]> } = {
 
 /** What stands for the type of a tuple. */
 const tuple: Type = { shape: [], dtype: "f32" };
+
+/** How many numbers a word holds. */
+export function fieldsOf({ levels }: UnpackParams): 4 | 8 {
+  return levels ? 8 : 4;
+}
 
 /** Applies a primitive: a node with the type that its rule gives. */
 export function bind<K extends OpName>(

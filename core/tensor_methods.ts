@@ -219,6 +219,8 @@ export interface Methods {
   index(at: readonly Index[]): Tensor;
   /** Slices picked along an axis, as numpy.take. */
   take(index: Tensor, options?: AxisOptions): Tensor;
+  /** The bytes of words, or with sixteen levels those that each four bits tell, as f32. */
+  unpack(levels?: readonly number[]): Tensor;
   /** Elements picked along an axis, as torch.gather. */
   gather(index: Tensor, options?: AxisOptions): Tensor;
   /** Elements added where an index points, as torch.scatter_add. */

@@ -7,6 +7,7 @@
  */
 
 import type { DType } from "../core/dtype.ts";
+import { fieldsOf } from "../core/ops.ts";
 import type { Expr, Output, View } from "../core/plan/kernel.ts";
 import { atWidth, type FunctionName, type Width } from "./functions.ts";
 import {
@@ -207,6 +208,13 @@ export class Block {
         const addresses = this.#gathered(view, expr.index, stride, size);
         return this.#load(buffer, dtype, addresses);
       }
+      case "repeat": {
+        const { buffer, view, times, dtype } = expr;
+        const addresses = this.#lanes(view).map((at) => `(${at}) / ${times}u`);
+        return this.#load(buffer, dtype, addresses);
+      }
+      case "unpack":
+        return this.#unpack(expr);
       case "const":
         return constant(expr.value, expr.dtype, this.#width);
       case "index": {
@@ -228,6 +236,21 @@ export class Block {
       case "call":
         return this.#call(expr);
     }
+  }
+
+  #unpack({ buffer, view, levels }: Extract<Expr, { kind: "unpack" }>): string {
+    const times = fieldsOf({ levels }), bits = 32 / times;
+    const fields = this.#lanes(view).map((text) => {
+      const at = this.#let(text);
+      const word = this.shader.load(buffer, `${at} / ${times}u`);
+      const shift = `${bits}u * (${at} % ${times}u)`;
+      return `((${word} >> (${shift})) & ${2 ** bits - 1}u)`;
+    });
+    if (levels) this.shader.declare(levelsFunction(levels));
+    const values = fields.map((field) =>
+      levels ? `${levelsName(levels)}(${field})` : `f32(${field})`
+    );
+    return this.#width === 1 ? values[0]! : `vec4f(${values.join(", ")})`;
   }
 
   #call({ op, args, dtype }: Extract<Expr, { kind: "call" }>): string {
@@ -252,4 +275,19 @@ export class Block {
 
   readonly #library = (name: FunctionName): string =>
     this.shader.call(name, this.#width);
+}
+
+/** The function that gives one of sixteen levels. */
+function levelsFunction(levels: readonly number[]): string {
+  const words = [...new Uint32Array(Float32Array.from(levels).buffer)];
+  return `fn ${levelsName(levels)}(i: u32) -> f32 {
+var levels = array<u32, 16>(${words.map((word) => `${word}u`).join(", ")});
+return bitcast<f32>(levels[i]);
+}`;
+}
+
+/** A name of its own for each set of levels. */
+function levelsName(levels: readonly number[]): string {
+  const words = [...new Uint32Array(Float32Array.from(levels).buffer)];
+  return `level_${words.map((word) => word.toString(36)).join("_")}`;
 }

@@ -30,7 +30,7 @@ export function loadsOf(roots: readonly Expr[]): Access[] {
   for (const root of roots) {
     visitExpr(root, (expr) => {
       if (expr.kind === "load") loads.push(expr);
-      if (expr.kind === "gather") {
+      else if ("buffer" in expr) {
         loads.push({ buffer: expr.buffer, view: null });
       }
     }, seen);

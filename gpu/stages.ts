@@ -161,7 +161,7 @@ function asReduction(kernel: MatmulKernel): ReduceKernel {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length;
   const load = (operand: Matrix, strides: number[]): Expr =>
-    entry(operand, { offset: operand.view.offset, strides });
+    entry(operand, ({ offset }) => ({ offset, strides }));
   const [left, right] = [a.view.strides, b.view.strides];
   const body: Expr = {
     kind: "call",

@@ -10,7 +10,12 @@
 import { bytesPerElement, type Limits } from "../core/backend.ts";
 import { formatBytes } from "../core/budget.ts";
 import { DeviceError } from "../core/errors.ts";
-import { leafMapper, mapKernel, viewMapper } from "../core/plan/expression.ts";
+import {
+  leafMapper,
+  mapKernel,
+  timesOf,
+  viewMapper,
+} from "../core/plan/expression.ts";
 import type { Kernel, SimpleKernel, Step, View } from "../core/plan/kernel.ts";
 import {
   bindingsOf,
@@ -93,12 +98,16 @@ function rebased(step: Step, windows: Windows): WindowedStep {
   if ([...windows.values()].every(([first]) => first === 0)) {
     return { ...step, windows };
   }
-  const view = ({ offset, strides }: View, buffer: number): View => {
-    const bytes = bytesPerElement(step.dtypes[buffer]!);
+  const view = (
+    { offset, strides }: View,
+    buffer: number,
+    times = 1,
+  ): View => {
+    const bytes = bytesPerElement(step.dtypes[buffer]!) / times;
     return { offset: offset - windows.get(buffer)![0]! / bytes, strides };
   };
   const expr = leafMapper((e) =>
-    "buffer" in e ? { ...e, view: view(e.view, e.buffer) } : e
+    "buffer" in e ? { ...e, view: view(e.view, e.buffer, timesOf(e)) } : e
   );
   const move = (part: SimpleKernel): SimpleKernel =>
     mapKernel(part, { buffer: (b) => b, expr: (e) => expr(e)!, view });

@@ -41,7 +41,8 @@ const TINY = 1e-30;
 /**
  * The model with quantised weights in linear layers: a node's `weight` is then `{ int8, scale }` or `{ nf4, absmax }`,
  * which `linear` and `conv1D` take as they do a tensor. The tree's type does not tell. Nothing of it can be trained but
- * adapters; a weight is made f32 in the layer, and again for the gradient of its input.
+ * adapters. A compiled product on WebAssembly reads the small weight, and nothing of its size in f32 is there; elsewhere it
+ * is made f32 in the layer, and again for the gradient of its input.
  *
  * Throws `TreeError` where a target matches nothing or no linear layer, `ShapeError` where a row of the weight does not
  * fall into words of 4 bytes, or blocks of 64.

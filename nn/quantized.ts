@@ -8,7 +8,7 @@
  * @module
  */
 
-import { checkpoint, format, Tensor, tensor } from "../core/mod.ts";
+import { checkpoint, format, Tensor } from "../core/mod.ts";
 
 /** Integers from -127 to 127 and a scale for each row. */
 export type Int8Weight = {
@@ -81,12 +81,10 @@ export function formatWeight(weight: Weight): string {
 export function dense(weight: Weight): Tensor {
   if (weight instanceof Tensor) return widened(weight);
   if ("int8" in weight) {
-    const values = unpacked(weight.int8, 4).cast("f32").sub(128);
-    return values.mul(weight.scale.unsqueeze(1));
+    return weight.int8.unpack().sub(128).mul(weight.scale.unsqueeze(1));
   }
   const [rows, columns] = shapeOf(weight) as [number, number];
-  const values = tensor([...LEVELS]).take(unpacked(weight.nf4, 8).cast("i32"));
-  return values.reshape([rows, columns / BLOCK, BLOCK])
+  return weight.nf4.unpack(LEVELS).reshape([rows, columns / BLOCK, BLOCK])
     .mul(weight.absmax.unsqueeze(2)).reshape([rows, columns]);
 }
 
@@ -113,17 +111,4 @@ export function withDense(
   if (weight instanceof Tensor) return f(x, widened(weight));
   const again = checkpoint((x: Tensor, w: QuantizedWeight) => f(x, dense(w)));
   return again(x, weight);
-}
-
-/** Words u32 [M, K] as `each` integers a word, [M, each · K], from the lowest bits up. */
-function unpacked(words: Tensor, each: number): Tensor {
-  const [rows, size] = words.shape as [number, number];
-  const bits = 32 / each;
-  // Multiplied, the wanted bits come to the top, and those above them are gone.
-  const shifts = Uint32Array.from(
-    { length: each },
-    (_, i) => 2 ** (32 - bits * (i + 1)),
-  );
-  return words.unsqueeze(2).mul(tensor(shifts)).div(2 ** (32 - bits))
-    .reshape([rows, each * size]);
 }

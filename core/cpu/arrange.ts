@@ -9,6 +9,7 @@
 import {
   entry,
   leafMapper,
+  mapMatrix,
   viewMapper,
   viewsOf,
   visitExpr,
@@ -24,7 +25,9 @@ import type {
   SimpleKernel,
   View,
 } from "../plan/kernel.ts";
+import { isHalf } from "../half.ts";
 import { type Shape, sizeOf } from "../shape.ts";
+import { asSums, unrepeated } from "./sums.ts";
 
 /** Most rows of a product of few rows, and fewest columns. */
 const MOST_ROWS = 4, LEAST_COLUMNS = 8;
@@ -131,34 +134,40 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const ofRows = [kernel, transposed(kernel)].find(isRowProduct);
   if (ofRows) return ofRows;
   if (k > 0 && Math.min(m, n) > 1) {
+    const sums = asSums(kernel);
+    if (sums) return unrepeated(sums);
     const isStoredBy = (axis: number) =>
       outputs.some(({ view }) => view.strides[axis] === 1);
     return isStoredBy(rank + 1) || !isStoredBy(rank)
       ? kernel
       : transposed(kernel);
   }
-  const load = (operand: Matrix, axis: number): Expr => {
-    const { offset, strides: all } = operand.view;
-    const strides = all.slice(0, rank);
-    const [row, column] = all.slice(rank) as [number, number];
-    strides.push(...axis === 0 ? [row, 0, column] : [0, column, row]);
-    return entry(operand, { offset, strides });
-  };
+  const load = (operand: Matrix, axis: number): Expr =>
+    entry(operand, ({ offset, strides: all }) => {
+      const strides = all.slice(0, rank);
+      const [row, column] = all.slice(rank) as [number, number];
+      strides.push(...axis === 0 ? [row, 0, column] : [0, column, row]);
+      return { offset, strides };
+    });
   const args = [load(a, 0), load(b, 1)];
   const body: Expr = { kind: "call", op: "mul", args, dtype: "f32" };
   const passes = [{ reductions: [{ combine: "sum", body }], outputs: [] }];
-  return { kind: "reduce", shape, over: [k], passes, outputs } as ReduceKernel;
+  const sum = { kind: "reduce", shape, over: [k], passes, outputs };
+  return unrepeated(sum as ReduceKernel);
 }
 
 /** Whether a product is one of few rows with a table that can be read in long runs. */
 export function isRowProduct({ shape, k, a, b }: MatmulKernel): boolean {
   const [m, n] = shape.slice(-2) as [number, number];
   if (k === 0 || m > MOST_ROWS || n < LEAST_COLUMNS) return false;
+  if (a.expr || b.expr) return false;
   const [inner, across] = b.view.strides.slice(-2);
   if (inner !== 1 && across !== 1) return false;
   if (m === 1) return true;
   // What would have to be copied first, or fits the caches, is better packed.
   const isFast = across !== 1 || m === 2 || k * n > CACHED;
+  // Four rows of sums beside halves that are widened are more than there are registers.
+  if (m === MOST_ROWS && isHalf(b.dtype)) return false;
   return isReadable(a) && isFast;
 }
 
@@ -182,8 +191,8 @@ function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
     kind: "matmul",
     shape: swapped(shape),
     k,
-    a: { ...b, view: swap(b.view) },
-    b: { ...a, view: swap(a.view) },
+    a: mapMatrix(b, swap),
+    b: mapMatrix(a, swap),
     outputs: outputs.map(({ buffer, view, expr }) => {
       return { buffer, view: swap(view), expr: rewrite(expr)! };
     }),

@@ -199,6 +199,13 @@ export class FunctionBuilder {
       : this.op(i32.add);
   }
 
+  /** Adds an address to the integer on top of the stack. */
+  from(pointer: Pointer): this {
+    return this.bits === 64
+      ? this.op(i64.extendS).get(pointer).op(i64.add)
+      : this.get(pointer).op(i32.add);
+  }
+
   /** Makes the address on top of the stack an integer, which it is where it stands for one. */
   wrap(): this {
     return this.bits === 64 ? this.op(i32.wrap) : this;

@@ -15,6 +15,7 @@ import type { Data, DType } from "../dtype.ts";
 import { toposort } from "../graph.ts";
 import { bitsOf, isHalf, narrow, widen } from "../half.ts";
 import type { Call, Node, OpName, Params, StructuralParams } from "../node.ts";
+import { fieldsOf } from "../ops.ts";
 import { type Shape, sizeOf, stridesOf, type Type } from "../shape.ts";
 import { threefry2x32 } from "../threefry.ts";
 import { type Scalar, scalars } from "../scalars.ts";
@@ -106,6 +107,14 @@ const rules: Rules = {
     out.set(x!);
     for (let i = 0; i < base.length; i++) {
       out[base[i]! + stride * clamp(index![i]!, last)]! += source![i]!;
+    }
+  },
+  unpack: (out, [words], _, { levels }) => {
+    const times = fieldsOf({ levels }), bits = 32 / times;
+    for (let i = 0; i < out.length; i++) {
+      const word = words![Math.floor(i / times)]!;
+      const field = word >>> bits * (i % times) & 2 ** bits - 1;
+      out[i] = levels ? levels[field]! : field;
     }
   },
   random: (out, [key, stream], _, { shape }) => {

@@ -48,7 +48,9 @@ export function kernelKey(kernel: SimpleKernel): string {
   if (kernel.kind === "matmul") {
     const { k, a, b } = kernel;
     const operands = [a, b].map((x) =>
-      `${x.buffer} ${x.dtype} ${viewKey(x.view)}`
+      x.expr
+        ? `computed ${add(x.expr)}`
+        : `${x.buffer} ${x.dtype} ${viewKey(x.view)}`
     );
     parts.push(`${k} ${operands.join(" ")}`);
   }

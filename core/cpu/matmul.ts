@@ -23,6 +23,7 @@ import type {
   Range,
 } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
+import { type Computed, computedBytes, packComputed } from "./computed.ts";
 import { copiesFor, storeAll } from "./map.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
@@ -92,6 +93,8 @@ interface Layout {
   readonly kBlock: number;
   /** Where in a thread's scratch memory the packed left operand is; the right one is behind the tile. */
   readonly aAt: number;
+  /** Where what is computed of an operand is until it is packed. */
+  readonly computedAt: number;
   /** Bytes of a thread's scratch memory. */
   readonly bytes: number;
 }
@@ -102,7 +105,7 @@ function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
   const strip = stripRows(relaxed);
-  const orderA = a.dtype !== "f32"
+  const orderA = a.dtype !== "f32" || a.expr
     ? "packed"
     : aColumn === 1
     ? "rows"
@@ -110,28 +113,32 @@ function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
     ? "columns"
     : "packed";
   const packsB = bColumn !== 1 || n % PANEL !== 0 ||
-    m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32";
+    m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32" ||
+    b.expr !== undefined;
   // Blocks of about one size, whole steps of four.
   const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
   const panelBytes = 4 * Math.min(k, kBlock);
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
   const aAt = TILE_BYTES + (packsB ? panelBytes * columns : 0);
   const packsA = orderA === "packed";
-  const bytes = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
-  return { strip, orderA, packsB, kBlock, aAt, bytes };
+  const computedAt = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
+  const bytes = computedAt + (a.expr || b.expr ? computedBytes(kBlock) : 0);
+  return { strip, orderA, packsB, kBlock, aAt, computedAt, bytes };
 }
 
 /** The axis by which a product takes least time: each thread packs what it needs of both operands. */
 export function splitProduct(
-  { shape, k, outputs }: MatmulKernel,
+  { shape, k, a, b, outputs }: MatmulKernel,
   { orderA, packsB, strip }: Pick<Layout, "orderA" | "packsB" | "strip">,
   { threads }: Division,
 ): Split | null {
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const perProduct = m * n * k * MADD;
-  const packA = orderA === "packed" ? m * k * PACK : 0;
-  const packB = packsB ? n * k * PACK : 0;
+  const pack = (size: number, { expr }: Matrix): number =>
+    PACK * size + (expr ? workOf(size, [expr]) : 0);
+  const packA = orderA === "packed" ? pack(m * k, a) : 0;
+  const packB = packsB ? pack(n * k, b) : 0;
   const batch = sizeOf(shape.slice(0, rank));
   let best: Split | null = null, least = batch * (perProduct + packA + packB);
   const consider = (split: Split, divided: number, repeated: number) => {
@@ -170,6 +177,9 @@ function emitBlocks(
   const packersA = shared.pack[a.dtype as Packed];
   const packersB = shared.pack[b.dtype as Packed];
   const aAt = start + layout.aAt, bAt = start + TILE_BYTES;
+  const few = { base: scratch, offset: start + layout.computedAt };
+  const panelsA = { base: scratch, offset: aAt };
+  const panelsB = { base: scratch, offset: bAt };
   const { c, outputs } = target;
   const cRow = c.view.strides[rank]!;
 
@@ -213,6 +223,17 @@ function emitBlocks(
   );
 
   function packB(base: Pointer, j: Block, p: Block): void {
+    if (b.expr) {
+      const matrix: Computed = {
+        expr: b.expr,
+        axes: [-2, -1],
+        isByRows: bRow !== 1,
+        width: PANEL,
+        packers: packersB,
+        kBlock,
+      };
+      return packComputed(lanes, matrix, p, j, few, panelsB);
+    }
     const order = bColumn === 1 ? "rows" : bRow === 1 ? "columns" : "any";
     address(code, base, [[p.from, bBytes * bRow], [j.from, bBytes * bColumn]]);
     if (order !== "columns") code.const(bBytes * bRow);
@@ -224,6 +245,18 @@ function emitBlocks(
   }
 
   function packA(base: Pointer, i: Block, p: Block): void {
+    if (a.expr) {
+      const { any, strips: rows } = packersA;
+      const matrix: Computed = {
+        expr: a.expr,
+        axes: [-1, -2],
+        isByRows: aRow === 1,
+        width: strip,
+        packers: { any, rows },
+        kBlock,
+      };
+      return packComputed(lanes, matrix, p, i, few, panelsA);
+    }
     address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
     code.const(aBytes * aColumn);
     if (aRow !== 1) code.const(aBytes * aRow);

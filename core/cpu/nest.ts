@@ -25,6 +25,7 @@ import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i32, i32x4, v128 } from "./opcodes.ts";
 import { type Phase, Pointers } from "./pointers.ts";
+import { repeated, unpacked, unpackedAhead } from "./unpack.ts";
 
 /** Phases that cover any extent, with `copies` vectors at a time where there are enough points. */
 export function phasesOf(copies: number): Phase[] {
@@ -264,7 +265,14 @@ export class Nest {
       for (const expr of inside) {
         const facts = this.#factsOf(expr), { varies } = facts;
         if (!isHere(facts)) continue;
-        if (within < axis || within === axis && varies) continue;
+        if (within < axis) continue;
+        if (within === axis && varies) {
+          if (expr.kind === "unpack") {
+            const ahead = unpackedAhead(this.lanes, this.#pointers, expr);
+            this.#computed(expr).vectors.push(...ahead);
+          }
+          continue;
+        }
         const copies = varies ? this.#pointers.phase.copies : 1;
         for (let copy = 0; copy < copies; copy++) this.value(expr, copy);
       }
@@ -286,6 +294,10 @@ export class Nest {
         const words = this.#pointers.load(expr, copy, offsets);
         return expr.dtype === "bool" ? lanes.i32(i32x4.ne, words, 0) : words;
       }
+      case "repeat":
+        return repeated(lanes, this.#pointers, expr, copy);
+      case "unpack":
+        return unpacked(lanes, this.#pointers, expr, copy);
       case "index": {
         const position = this.#pointers.position(expr.view, copy);
         return cast(lanes, position, "i32", expr.dtype);
@@ -369,7 +381,8 @@ export class Nest {
     if (expr.kind === "gather") region.gathers.push(expr);
     if ("view" in expr) {
       const { view } = expr;
-      const buffer = expr.kind === "index" ? null : expr.buffer;
+      const isPlain = expr.kind === "load" || expr.kind === "gather";
+      const buffer = isPlain ? expr.buffer : null;
       this.#pointers.add({ buffer, view }, expr.dtype, region);
       const varies = (view.strides[this.#lane] ?? 0) !== 0;
       const depth = view.strides.findLastIndex((s) => s !== 0);

@@ -28,6 +28,7 @@ export const local = { get: 0x20, set: 0x21, tee: 0x22 } as const;
 export const i32 = {
   const: 0x41,
   load: 0x28,
+  load8U: 0x2d,
   load16U: 0x2f,
   store: 0x36,
   eqz: 0x45,
@@ -41,11 +42,13 @@ export const i32 = {
   add: 0x6a,
   sub: 0x6b,
   mul: 0x6c,
+  and: 0x71,
   or: 0x72,
   divS: 0x6d,
   divU: 0x6e,
   remU: 0x70,
   shl: 0x74,
+  shrU: 0x76,
   wrap: 0xa7,
 } as const;
 
@@ -94,6 +97,7 @@ export const v128 = {
   store32Lane: 0xfd05a,
   store64Lane: 0xfd05b,
   load32Zero: 0xfd05c,
+  load64Zero: 0xfd05d,
   shuffle: 0xfd00d,
   relaxedSelect: 0xfd10b,
 } as const;
@@ -120,15 +124,27 @@ export const i32x4 = {
   minU: 0xfd0b7,
   maxS: 0xfd0b8,
   maxU: 0xfd0b9,
+  extendLowU: 0xfd0a9,
+  extendHighU: 0xfd0aa,
   truncSatS: 0xfd0f8,
   truncSatU: 0xfd0f9,
 } as const;
 
 /** Sixteen bytes; `swizzle(a, b)` is the bytes of `a` that those of `b` number, 0 from 16 on. */
-export const i8x16 = { swizzle: 0xfd00e, add: 0xfd06e } as const;
+export const i8x16 = {
+  swizzle: 0xfd00e,
+  narrowU: 0xfd066,
+  add: 0xfd06e,
+  relaxedSwizzle: 0xfd100,
+} as const;
 
 /** Eight integers. */
-export const i16x8 = { narrowU: 0xfd086 } as const;
+export const i16x8 = {
+  narrowU: 0xfd086,
+  extendLowU: 0xfd089,
+  extendHighU: 0xfd08a,
+  shrU: 0xfd08d,
+} as const;
 
 /** Two integers of 64 bits; `extmul` takes the lower or upper two of four. */
 export const i64x2 = {

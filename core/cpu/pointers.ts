@@ -13,6 +13,9 @@ import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i16x8, i32, i32x4, v128 } from "./opcodes.ts";
 
+/** Lanes of a vector. Along the lane axis, vectors begin at multiples of it. */
+export const QUAD = 4;
+
 /** A view of a buffer; without a buffer, the value of the view itself. */
 export interface Site {
   /** Number of the buffer, which is the parameter that holds its address. */
@@ -24,7 +27,7 @@ export interface Site {
 /** How many points of the lane axis an iteration takes: `copies` vectors of `width` lanes. */
 export interface Phase {
   /** 4, or 1 for a point alone. */
-  readonly width: 1 | 4;
+  readonly width: 1 | typeof QUAD;
   /** Vectors side by side. */
   readonly copies: number;
 }
@@ -185,6 +188,27 @@ export class Pointers {
     const steps = [0, 1, 2, 3].map((i) => start + (isAlone ? 0 : i * stride));
     if (steps.every((step) => step === 0)) return base;
     return this.#lanes.i32(i32x4.add, base, this.#lanes.integer(...steps));
+  }
+
+  /** Pushes the integer value of a view in a lane of a copy. */
+  push(view: View, copy: number, lane = 0): void {
+    const site = { buffer: null, view };
+    const { start, stride } = this.#reach(site, copy, []);
+    this.#lanes.code.get(this.#get(site).local).wrap();
+    const steps = start + lane * stride;
+    if (steps !== 0) this.#lanes.code.const(steps).op(i32.add);
+  }
+
+  /** Whether a view has one value in all lanes of a vector. */
+  isAlike({ strides }: View): boolean {
+    return this.phase.width === 1 || (strides[this.#lane] ?? 0) === 0;
+  }
+
+  /** Whether the lanes of a vector lie one after another from a multiple of their number on. */
+  isQuad({ offset, strides }: View): boolean {
+    return this.phase.width === QUAD && strides[this.#lane] === 1 &&
+      offset % QUAD === 0 &&
+      strides.every((s, axis) => axis === this.#lane || s % QUAD === 0);
   }
 
   /** Elements from a pointer to a copy; `at` pushes the address of a lane and gives what is left as an immediate. */

@@ -103,7 +103,7 @@ function copied(
     buffer: stages.common,
     view: { offset, strides: stridesOf(all) },
   };
-  const outputs = [{ ...place, expr: entry(a, a.view) }];
+  const outputs = [{ ...place, expr: entry(a, (view) => view) }];
   emitMap(stages, { kind: "map", shape: all, outputs });
   return { ...place, dtype: "f32" };
 }

@@ -51,7 +51,7 @@ export function operandsOf(
   const fewest = Math.min(m, n), work = m * n * k;
   if (k === 0 || work < least) return null;
   if (fewest < 2 || fewest < FEW.count && work > FEW.work) return null;
-  if (a.dtype !== "f32" || b.dtype !== "f32") return null;
+  if (a.dtype !== "f32" || b.dtype !== "f32" || a.expr || b.expr) return null;
   const overlaps = outputs.some(({ view: { strides } }) =>
     strides[rank + 1] === 1 && strides[rank]! < n
   );

@@ -18,7 +18,7 @@ export interface Division {
   readonly threads: number;
   /** Nanoseconds of work that are worth a barrier. */
   readonly leastWork: number;
-  /** Points of a lane axis that stay together: a cache line of floats. */
+  /** Points of a lane axis that stay together, a multiple of those of a vector: a cache line of floats. */
   readonly grain: number;
 }
 

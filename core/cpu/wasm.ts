@@ -26,6 +26,7 @@ import { type Blas, openBlas } from "./blas.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
+import { QUAD } from "./pointers.ts";
 import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
 import { Team, type TeamProgram } from "./team.ts";
@@ -103,6 +104,7 @@ class WasmBackend implements Backend {
     buffersPerLaunch: Infinity,
     bytesPerBuffer: 2 ** 31 - 65536,
     bytesPerBinding: 2 ** 31,
+    unpacksOperands: true,
     alignment: LINE,
   };
   #heapOrNone: Heap | null;
@@ -139,7 +141,7 @@ class WasmBackend implements Backend {
       blas: this.#blas?.path ?? null,
     });
     if (this.#team) abandoned.register(this, this.#team, this);
-    const grain = eager ? 1 : LINE / 4;
+    const grain = eager ? QUAD : LINE / 4;
     this.#compiler = new ProgramCompiler({
       bits,
       relaxed,

@@ -61,3 +61,4 @@ export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
 export * from "./sort.ts";
+export { unpack } from "./unpack.ts";

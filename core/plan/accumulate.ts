@@ -8,9 +8,15 @@
 
 import type { Node, Params } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import { buffersOf, mapLeaves, mapViews } from "./expression.ts";
-import { ACC, type Build, inline, type InlineState, matrix } from "./inline.ts";
+import {
+  buffersOf,
+  buffersOfMatrix,
+  mapLeaves,
+  mapViews,
+} from "./expression.ts";
+import { ACC, type Build, inline, type InlineState } from "./inline.ts";
 import type { Matrix, Output, SimpleKernel, View } from "./kernel.ts";
+import { matrix } from "./operand.ts";
 import { isContiguous, reshapeView } from "./view.ts";
 
 /** A store over the root's shape as one over the accumulator's, or null where the accumulator moves about. */
@@ -58,7 +64,7 @@ export function withAcc(
         };
       },
       axes: shape.map((_, i) => i),
-      reads: new Set([a.buffer, b.buffer]),
+      reads: new Set([...buffersOfMatrix(a), ...buffersOfMatrix(b)]),
     };
   }
   const [x] = acc.inputs;

@@ -7,7 +7,7 @@
  */
 
 import type { Shape } from "../shape.ts";
-import { viewMapper, viewsOf } from "./expression.ts";
+import { mapMatrix, viewMapper, viewsOf } from "./expression.ts";
 import type {
   Expr,
   Kernel,
@@ -139,7 +139,7 @@ function joinBatch(kernel: MatmulKernel): MatmulKernel {
   const inA = [...kept, allRows, columns];
   const inB = [...kept, rows, columns];
   const matrix = (operand: Matrix, axes: Run[]): Matrix => {
-    return { ...operand, view: joinView(operand.view, axes) };
+    return mapMatrix(operand, (view) => joinView(view, axes));
   };
   return {
     ...kernel,

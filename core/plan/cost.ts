@@ -23,6 +23,7 @@ export const WORK: { readonly [K in OpName]?: number } = {
   floor: 1,
   not: 1,
   cast: 1,
+  unpack: 2,
   add: 1,
   sub: 1,
   mul: 1,
@@ -99,7 +100,7 @@ export function costsOf(
   const parts = new Map<Node, ReadonlySet<Node> | null>();
   for (const node of order) {
     const { kind } = ops[node.op];
-    const isInline = kind === "elementwise" || isView(node);
+    const isInline = isComputed(node);
     const operands = node.op === "after" ? [node.inputs[0]!] : node.inputs;
     if (!isInline || operands.some((x) => parts.get(x) === null)) {
       const isLeaf = node.op === "fill" || node.op === "iota";
@@ -126,5 +127,6 @@ export function costsOf(
 }
 
 function isComputed(node: Node): boolean {
-  return ops[node.op].kind === "elementwise" || isView(node);
+  const { op } = node;
+  return ops[op].kind === "elementwise" || op === "unpack" || isView(node);
 }

@@ -174,7 +174,10 @@ function opsIn(exprs: readonly Expr[]): string {
   for (const expr of exprs) {
     visitExpr(expr, (e) => {
       if (e.kind === "call") names.push(e.op);
-      if (e.kind === "cast" || e.kind === "gather") names.push(e.kind);
+      const { kind } = e;
+      if (kind === "cast" || kind === "gather" || kind === "unpack") {
+        names.push(kind);
+      }
     }, seen);
   }
   return names.length === 0 ? "copy" : names.join(" ");

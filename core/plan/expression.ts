@@ -6,6 +6,7 @@
  * @module
  */
 
+import { fieldsOf } from "../ops.ts";
 import {
   type Expr,
   type Matrix,
@@ -41,9 +42,19 @@ export function withOperands(e: Expr, f: (e: Expr) => Expr): Expr {
   }
 }
 
-/** An element of a matrix, as f32. */
-export function entry({ buffer, dtype }: Matrix, view: View): Expr {
-  const load: Expr = { kind: "load", buffer, view, dtype };
+/** How many elements of an expression lie in one of its buffer. */
+export function timesOf(expr: Expr): number {
+  if (expr.kind === "repeat") return expr.times;
+  return expr.kind === "unpack" ? fieldsOf(expr) : 1;
+}
+
+/** An element of a matrix, as f32, whose views `move` takes to other loops. */
+export function entry(
+  { buffer, view, dtype, expr }: Matrix,
+  move: (view: View) => View,
+): Expr {
+  if (expr) return mapViews(expr, move)!;
+  const load: Expr = { kind: "load", buffer, view: move(view), dtype };
   return dtype === "f32" ? load : { kind: "cast", arg: load, dtype: "f32" };
 }
 
@@ -57,6 +68,10 @@ export function exprKey(e: Expr, idOf: (operand: Expr) => number): string {
       return `${head} ${e.buffer} ${idOf(e.index)} ${e.stride} ${e.size} ${
         viewKey(e.view)
       }`;
+    case "repeat":
+      return `${head} ${e.buffer} ${e.times} ${viewKey(e.view)}`;
+    case "unpack":
+      return `${head} ${e.buffer} ${e.levels} ${viewKey(e.view)}`;
     case "const":
       return `${head} ${Object.is(e.value, -0) ? "-0" : e.value}`;
     case "index":
@@ -153,9 +168,21 @@ export function viewsOf(expr: Expr): View[] {
 export function buffersOf(expr: Expr): Set<number> {
   const buffers = new Set<number>();
   visitExpr(expr, (e) => {
-    if (e.kind === "load" || e.kind === "gather") buffers.add(e.buffer);
+    if ("buffer" in e) buffers.add(e.buffer);
   });
   return buffers;
+}
+
+/** Every buffer that a product reads for an operand. */
+export function buffersOfMatrix({ buffer, expr }: Matrix): Iterable<number> {
+  return expr ? buffersOf(expr) : [buffer];
+}
+
+/** A matrix with other views. */
+export function mapMatrix(matrix: Matrix, move: (view: View) => View): Matrix {
+  const { view, expr } = matrix;
+  const moved = { ...matrix, view: move(view) };
+  return expr ? { ...moved, expr: mapViews(expr, move)! } : moved;
 }
 
 /** Every store of a kernel but those of a scatter. */
@@ -193,10 +220,11 @@ export function mapKernel(
   kernel: SimpleKernel,
   { buffer, expr, view = (view) => view }: Rewrite,
 ): SimpleKernel {
-  const mapMatrix = (matrix: Matrix): Matrix => ({
+  const operand = (matrix: Matrix): Matrix => ({
     ...matrix,
     buffer: buffer(matrix.buffer),
     view: view(matrix.view, matrix.buffer),
+    ...matrix.expr && { expr: expr(matrix.expr) },
   });
   const mapOutputs = (outputs: readonly Output[]): Output[] =>
     outputs.map((o) => ({
@@ -227,8 +255,8 @@ export function mapKernel(
     case "matmul":
       return {
         ...kernel,
-        a: mapMatrix(kernel.a),
-        b: mapMatrix(kernel.b),
+        a: operand(kernel.a),
+        b: operand(kernel.b),
         outputs: mapOutputs(kernel.outputs),
       };
   }

@@ -12,6 +12,8 @@ import type { Node, OpName, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { type Cost, costsOf, isCheap, RECOMPUTED, REPEATED } from "./cost.ts";
 import type { View } from "./kernel.ts";
+import type { Cut } from "./inline.ts";
+import { packedOperands } from "./operand.ts";
 import { contiguous, isView, moveView, narrowed } from "./view.ts";
 
 /** A kernel to be: its root node, or an object of its own for one of several kernels of a node. */
@@ -28,7 +30,7 @@ interface Demand {
 }
 
 /** How a graph is cut into kernels. */
-export interface Grouping {
+export interface Grouping extends Cut {
   /** Nodes that are computed into buffers. */
   readonly roots: Set<Node>;
   /** For an elementwise root, the reductions and products that its kernel could compute as well. */
@@ -39,16 +41,18 @@ export interface Grouping {
 const ROUNDS = 3;
 
 /** Cuts a graph into kernels. */
-export function groupNodes(graph: Graph): Grouping {
+export function groupNodes(graph: Graph, unpacks = false): Grouping {
   const order = toposort(graph.outputs);
   const layouts = layoutsOf(order);
   const uses = usesOf(order);
+  const packed = packedOperands(unpacks ? order : []);
   // What it costs to compute a node again depends on what is stored, and the other way round.
   let grouping = cut(
     graph,
     order,
     layouts,
     uses,
+    packed,
     costsOf(order, uses, new Set()),
   );
   for (let round = 1; round < ROUNDS; round++) {
@@ -57,6 +61,7 @@ export function groupNodes(graph: Graph): Grouping {
       order,
       layouts,
       uses,
+      packed,
       costsOf(order, uses, grouping.roots),
     );
   }
@@ -72,6 +77,7 @@ function cut(
   order: readonly Node[],
   layouts: ReadonlySet<Node>,
   uses: ReadonlyMap<Node, number>,
+  packed: ReadonlySet<Node>,
   costs: ReadonlyMap<Node, Cost>,
 ): Grouping {
   const outputs = new Set(graph.outputs);
@@ -124,7 +130,8 @@ function cut(
         }
         const isMatmul = ops[node.op].kind === "product";
         for (const operand of node.inputs) {
-          use(isMatmul ? narrowed(operand) : operand, [node], isMatmul);
+          const isStored = isMatmul && !packed.has(operand);
+          use(isMatmul ? narrowed(operand) : operand, [node], isStored);
         }
         break;
       }
@@ -157,7 +164,7 @@ function cut(
           for (const operand of node.inputs) use(operand, [{}]);
           break;
         }
-        const buffers = node.op === "gather" || node.op === "random";
+        const buffers = ops[node.op].kind === "index";
         use(x!, groups, buffers);
         for (const operand of rest) use(operand, groups, node.op === "random");
         if (!isRoot && demand.repeated) {
@@ -166,7 +173,7 @@ function cut(
       }
     }
   }
-  return { roots, absorbable };
+  return { roots, packed, absorbable };
 }
 
 function isMapRoot(group: Group, roots: ReadonlySet<Node>): boolean {

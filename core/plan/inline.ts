@@ -7,21 +7,29 @@
  */
 
 import { invariant } from "../errors.ts";
-import type { Node, Params } from "../node.ts";
-import { ops } from "../ops.ts";
-import { stridesOf } from "../shape.ts";
-import { mapViews } from "./expression.ts";
-import type { Grouping } from "./group.ts";
-import type { Expr, Matrix, ScalarOp } from "./kernel.ts";
-import { contiguous, isView, moveView, narrowed } from "./view.ts";
+import { bytesPerElement } from "../backend.ts";
+import type { Node, Params, UnpackParams } from "../node.ts";
+import { fieldsOf, ops } from "../ops.ts";
+import { type Shape, stridesOf } from "../shape.ts";
+import { mapLeaves, mapViews } from "./expression.ts";
+import type { Expr, ScalarOp, View } from "./kernel.ts";
+import { contiguous, isView, moveView, reshapeView } from "./view.ts";
 
 /** Stands for the accumulator among the buffers of an expression that is being built. */
 export const ACC = -1;
 
+/** How a graph is cut, as far as inlining needs to know. */
+export interface Cut {
+  /** Nodes that are computed into buffers. */
+  readonly roots: ReadonlySet<Node>;
+  /** Operands of products that may be computed from packed words as they are read. */
+  readonly packed: ReadonlySet<Node>;
+}
+
 /** What inlining needs to know of the graph: which nodes stand in buffers, and how one gets there. */
 export interface InlineState {
   /** Which nodes are to be computed into buffers. */
-  readonly grouping: Grouping;
+  readonly grouping: Cut;
   /** The values of nodes that are. */
   readonly ids: Map<Node, number>;
   /** The value that holds a node, computed now if it is not yet. */
@@ -36,6 +44,8 @@ export interface Build {
   readonly acc: Node | null;
   /** Expressions of nodes. */
   readonly exprs: Map<Node, Expr>;
+  /** Whether what is repeated may be read so, rather than be laid out anew. */
+  readonly repeats?: boolean;
 }
 
 /** The expression of a node over its own shape, inside a kernel. */
@@ -65,6 +75,8 @@ function buildExpr(state: InlineState, build: Build, node: Node): Expr {
     }
     case "gather":
       return gathered(state, build, node);
+    case "unpack":
+      return unpacked(state, node);
     case "random":
       return random(state, node);
     case "cast":
@@ -88,22 +100,42 @@ export function load(state: InlineState, node: Node): Expr & { kind: "load" } {
 /** A movement node: the views of its operand moved, or the operand stored where they cannot be. */
 function moved(state: InlineState, build: Build, node: Node): Expr {
   const [x] = node.inputs;
-  const move = (expr: Expr) => mapViews(expr, (view) => moveView(node, view));
+  const move = (expr: Expr) =>
+    build.repeats && node.op === "reshape"
+      ? mapLeaves(expr, (e) => reshaped(e, x!.shape, node.shape))
+      : mapViews(expr, (view) => moveView(node, view));
   const expr = move(inline(state, build, x!)) ?? move(load(state, x!));
   invariant(expr, `${node.op} of a whole buffer is a view`);
   return expr;
 }
 
+/** A leaf in another shape, each of whose elements may stand several times; null where it does not lie so. */
+function reshaped(e: Expr, from: Shape, to: Shape): Expr | null {
+  if (!("view" in e)) return e;
+  const view = reshapeView(e.view, from, to);
+  if (view) return { ...e, view };
+  const axis = from.findLastIndex((d) => d > 1);
+  const isRepeated = e.kind === "load" && e.view.strides[axis] === 0 &&
+    bytesPerElement(e.dtype) === 4;
+  if (!isRepeated) return null;
+  const times = from[axis]!;
+  const { buffer, dtype, view: { offset, strides } } = e;
+  const fine: View = {
+    offset: offset * times,
+    strides: strides.map((s, i) => i === axis ? 1 : s * times),
+  };
+  const moved = reshapeView(fine, from, to);
+  return moved && { kind: "repeat", buffer, view: moved, times, dtype };
+}
+
 /** A node as a strided part of a buffer. */
-export function strided(state: InlineState, node: Node): Matrix {
+export function strided(
+  state: InlineState,
+  node: Node,
+): Expr & { kind: "load" } {
   const build: Build = { root: null, acc: null, exprs: new Map() };
   const expr = inline(state, build, node);
   return expr.kind === "load" ? expr : load(state, node);
-}
-
-/** An operand of a product, which widens halves itself. */
-export function matrix(state: InlineState, node: Node): Matrix {
-  return strided(state, narrowed(node));
 }
 
 function gathered(state: InlineState, build: Build, node: Node): Expr {
@@ -121,12 +153,27 @@ function gathered(state: InlineState, build: Build, node: Node): Expr {
   };
 }
 
+function unpacked(state: InlineState, node: Node): Expr {
+  const [words] = node.inputs;
+  const { levels } = node.params as UnpackParams;
+  const times = fieldsOf({ levels });
+  let { buffer, view } = strided(state, words!);
+  // Fields that follow one another across words are those of words that do.
+  if (view.strides.at(-1) !== 1) ({ buffer, view } = load(state, words!));
+  const strides = view.strides.map((s) => s * times).with(-1, 1);
+  const fine = { offset: view.offset * times, strides };
+  return { kind: "unpack", buffer, view: fine, levels, dtype: "f32" };
+}
+
 function random(state: InlineState, { shape, inputs, params }: Node): Expr {
   const [key, stream] = inputs.map((x) => strided(state, x));
   const { shape: drawn } = params as Params["random"];
   const rank = shape.length - drawn.length;
   const dtype = "u32";
-  const at = ({ buffer, view }: Matrix, offset: number): Expr => {
+  const at = (
+    { buffer, view }: Expr & { kind: "load" },
+    offset: number,
+  ): Expr => {
     const strides = shape.map((_, i) => i < rank ? view.strides[i]! : 0);
     return { kind: "load", buffer, view: { offset, strides }, dtype };
   };

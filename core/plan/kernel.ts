@@ -45,6 +45,25 @@ export type Expr =
     readonly size: number;
     readonly dtype: DType;
   }
+  /** The element at `floor(view / times)`: each stands `times` times. */
+  | {
+    readonly kind: "repeat";
+    readonly buffer: number;
+    readonly view: View;
+    readonly times: number;
+    readonly dtype: DType;
+  }
+  /**
+   * What some bits of a buffer of u32 words stand for: of its bytes, or groups of four bits where there are `levels`, the
+   * one at `view`, the first in the lowest bits. A byte is the number that it is; four bits are one of sixteen levels.
+   */
+  | {
+    readonly kind: "unpack";
+    readonly buffer: number;
+    readonly view: View;
+    readonly levels: readonly number[] | null;
+    readonly dtype: "f32";
+  }
   /** A number. */
   | {
     readonly kind: "const";
@@ -150,7 +169,10 @@ export interface ReduceKernel {
   readonly outputs: readonly Output[];
 }
 
-/** A matrix operand: element (b, i, j) is at `view` over `[...batch, rows, columns]`. */
+/**
+ * A matrix operand: element (b, i, j) is at `view` over `[...batch, rows, columns]`; or it is the value of `expr` there,
+ * which is the same in the whole batch, and `buffer` and `view` are those of what it unpacks.
+ */
 export interface Matrix {
   /** Which buffer of the kernel. */
   readonly buffer: number;
@@ -158,6 +180,8 @@ export interface Matrix {
   readonly view: View;
   /** f32, or a half that is widened as it is read. */
   readonly dtype: DType;
+  /** What is computed of elements as they are read, for backends whose limits say so. */
+  readonly expr?: Expr;
 }
 
 /**

@@ -118,6 +118,10 @@ function textOf(e: Expr, idOf: (e: Expr) => number): string {
       return `cast ${e.dtype} ${idOf(e.arg)}`;
     case "gather":
       return `gather ${e.dtype} ${idOf(e.index)}`;
+    case "repeat":
+      return `repeat ${e.dtype} ${e.times}`;
+    case "unpack":
+      return `unpack ${e.levels}`;
     case "call":
       return `${e.op} ${e.dtype} ${e.args.map(idOf)}`;
     default:

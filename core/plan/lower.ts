@@ -12,7 +12,7 @@ import type { Node, Params } from "../node.ts";
 import { ops } from "../ops.ts";
 import { sizeOf, stridesOf, type Type } from "../shape.ts";
 import { buffersOf } from "./expression.ts";
-import { groupNodes } from "./group.ts";
+import { type Grouping, groupNodes } from "./group.ts";
 import { type Build, inline, type InlineState, load } from "./inline.ts";
 import { asEpilogue, withAcc } from "./accumulate.ts";
 import type { Expr, Output, SimpleKernel, View } from "./kernel.ts";
@@ -30,6 +30,8 @@ import { backView, contiguous, isView } from "./view.ts";
 
 /** What is known while a graph is lowered. */
 interface State extends InlineState, Program {
+  /** How the graph is cut. */
+  readonly grouping: Grouping;
   /** The parts of each loop that are read. */
   readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
   /** Whether a node may change the value of another in place: that is donated, and nothing reads it any more. */
@@ -64,7 +66,8 @@ function lowerGraph(
   inputs: readonly number[],
   donated: ReadonlySet<Node> = new Set(),
 ): number[] {
-  const grouping = groupNodes(graph);
+  const { unpacksOperands } = program.limits;
+  const grouping = groupNodes(graph, unpacksOperands);
   const state: State = {
     ...program,
     grouping,

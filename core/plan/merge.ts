@@ -242,10 +242,10 @@ function resolver(nest: Nest): (expr: Expr, level: Level) => Expr | null {
   );
   const at = (level: Level) =>
     leafMapper((e) => {
-      if (e.kind !== "load" && e.kind !== "gather") return e;
+      if (!("buffer" in e)) return e;
       const store = stores.get(e.buffer);
       if (!store) return e;
-      if (e.kind === "gather") return null;
+      if (e.kind !== "load") return null;
       const { view, expr } = store.output;
       if (store.level === level) {
         const space = level === "row" ? nest.shape : loops;

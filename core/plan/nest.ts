@@ -7,7 +7,7 @@
  */
 
 import type { Shape } from "../shape.ts";
-import { leafMapper, visitExpr } from "./expression.ts";
+import { buffersOfMatrix, leafMapper, visitExpr } from "./expression.ts";
 import type {
   Expr,
   MatmulKernel,
@@ -127,7 +127,11 @@ export function readByNest({ product, reductions, element, row }: Nest): Set<
   number
 > {
   const buffers = new Set<number>();
-  if (product) buffers.add(product.a.buffer).add(product.b.buffer);
+  if (product) {
+    for (const x of [product.a, product.b]) {
+      for (const id of buffersOfMatrix(x)) buffers.add(id);
+    }
+  }
   const exprs = [
     ...reductions.map(({ body }) => body),
     ...[...element, ...row].map(({ expr }) => expr),
@@ -135,7 +139,7 @@ export function readByNest({ product, reductions, element, row }: Nest): Set<
   const seen = new Set<Expr>();
   for (const expr of exprs) {
     visitExpr(expr, (e) => {
-      if (e.kind === "load" || e.kind === "gather") buffers.add(e.buffer);
+      if ("buffer" in e) buffers.add(e.buffer);
     }, seen);
   }
   return buffers;

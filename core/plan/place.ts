@@ -9,11 +9,17 @@
 import { bytesPerElement, type Limits } from "../backend.ts";
 import { checkBuffer } from "../budget.ts";
 import { type Shape, sizeOf } from "../shape.ts";
-import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
+import {
+  buffersOfMatrix,
+  exprsOf,
+  outputsOf,
+  visitExpr,
+} from "./expression.ts";
 import type {
   Expr,
   Kernel,
   Loop,
+  MatmulKernel,
   OutputSource,
   Place,
   SimpleKernel,
@@ -164,7 +170,9 @@ export function writtenBy(kernel: Kernel): number[] {
 export function readBy(kernel: Kernel): Set<number> {
   const read = new Set<number>();
   for (const part of partsOf(kernel)) {
-    if (part.kind === "matmul") read.add(part.a.buffer).add(part.b.buffer);
+    if (part.kind === "matmul") {
+      operandsRead(part).forEach((id) => read.add(id));
+    }
     if (part.kind !== "reduce") {
       loadsOf(exprsOf(part)).forEach((id) => read.add(id));
       continue;
@@ -181,12 +189,16 @@ export function readBy(kernel: Kernel): Set<number> {
   return read;
 }
 
+function operandsRead({ a, b }: MatmulKernel): number[] {
+  return [...buffersOfMatrix(a), ...buffersOfMatrix(b)];
+}
+
 function loadsOf(exprs: readonly Expr[]): Set<number> {
   const loads = new Set<number>();
   const seen = new Set<Expr>();
   for (const expr of exprs) {
     visitExpr(expr, (e) => {
-      if (e.kind === "load" || e.kind === "gather") loads.add(e.buffer);
+      if ("buffer" in e) loads.add(e.buffer);
     }, seen);
   }
   return loads;
@@ -210,13 +222,13 @@ export function overwritable(
     if (other !== part) readBy(other).forEach((x) => elsewhere.add(x));
   }
   if (part.kind === "matmul") {
-    elsewhere.add(part.a.buffer).add(part.b.buffer);
+    operandsRead(part).forEach((id) => elsewhere.add(id));
   }
   const fits = new Set<number>();
   const seen = new Set<Expr>();
   for (const expr of before) {
     visitExpr(expr, (e) => {
-      if (e.kind !== "load" && e.kind !== "gather") return;
+      if (!("buffer" in e)) return;
       const alike = e.kind === "load" &&
         sameOver(e.view, store.view, space) &&
         values[e.buffer]!.size === size && values[e.buffer]!.dtype === dtype;

@@ -11,8 +11,8 @@ import { formatBytes } from "../budget.ts";
 import type { DType } from "../dtype.ts";
 import { DeviceError } from "../errors.ts";
 import { format, type Shape } from "../shape.ts";
-import { exprsOf, outputsOf, visitExpr } from "./expression.ts";
-import type { Expr, Kernel, SimpleKernel, View } from "./kernel.ts";
+import { exprsOf, outputsOf, timesOf, visitExpr } from "./expression.ts";
+import type { Expr, Kernel, Matrix, SimpleKernel, View } from "./kernel.ts";
 import type { Value } from "./lowered.ts";
 
 /** What an access may touch: bytes of a buffer from `first` to before `end`, in whole vectors of four words. */
@@ -26,7 +26,10 @@ export interface Reach {
 }
 
 /** What limits the bindings of a kernel. */
-export type Bindings = Pick<Limits, "buffersPerKernel" | "bytesPerBinding">;
+export type Bindings = Pick<
+  Limits,
+  "buffersPerKernel" | "bytesPerBinding" | "unpacksOperands"
+>;
 
 /** Bindings begin at multiples of so many bytes. */
 const STEP = 256;
@@ -54,8 +57,8 @@ export function reachOf(kernel: Kernel): Reach[] {
       const { a, b, k } = kernel;
       const rank = shape.length;
       return [
-        access(a.buffer, a.view, shape.with(rank - 1, k), a.dtype),
-        access(b.buffer, b.view, shape.with(rank - 2, k), b.dtype),
+        ...operandOf(a, shape.with(rank - 1, k)),
+        ...operandOf(b, shape.with(rank - 2, k)),
         ...storesOf(kernel, shape),
         ...loadsOf(exprsOf(kernel), shape),
       ];
@@ -81,30 +84,37 @@ function loadsOf(exprs: readonly Expr[], extents: Shape): Reach[] {
   const seen = new Set<Expr>();
   for (const expr of exprs) {
     visitExpr(expr, (e) => {
-      if (e.kind === "load") {
-        loads.push(access(e.buffer, e.view, extents, e.dtype));
-      }
-      if (e.kind === "gather") {
-        const far = e.stride * (e.size - 1);
-        loads.push(access(e.buffer, e.view, extents, e.dtype, far));
-      }
+      if (!("buffer" in e)) return;
+      const { buffer, view, dtype } = e;
+      const far = e.kind === "gather" ? e.stride * (e.size - 1) : 0;
+      loads.push(access(buffer, view, extents, dtype, far, timesOf(e)));
     }, seen);
   }
   return loads;
 }
 
-/** What a view touches over some extents, and `far` elements from there. */
+function operandOf(
+  { buffer, view, dtype, expr }: Matrix,
+  extents: Shape,
+): Reach[] {
+  return expr ? loadsOf([expr], extents) : [
+    access(buffer, view, extents, dtype),
+  ];
+}
+
+/** What a view touches over some extents, and `far` elements from there; an element stands `times` times. */
 function access(
   buffer: number,
   { offset, strides }: View,
   extents: Shape,
   dtype: DType,
   far = 0,
+  times = 1,
 ): Reach {
   const steps = [...extents.map((d, axis) => strides[axis]! * (d - 1)), far];
   const low = steps.reduce((sum, s) => sum + Math.min(0, s), offset);
   const high = steps.reduce((sum, s) => sum + Math.max(0, s), offset);
-  const bytes = bytesPerElement(dtype);
+  const bytes = bytesPerElement(dtype) / times;
   return {
     buffer,
     first: Math.max(0, Math.floor(low * bytes / VECTOR) * VECTOR),

@@ -15,6 +15,7 @@ import type {
   View,
 } from "../../core/plan/kernel.ts";
 import type { Shape } from "../../core/shape.ts";
+import { unpacked } from "../support/scalars.ts";
 
 /** Runs a kernel on its buffers, in place. */
 export function runNaively(kernel: Kernel, buffers: readonly Data[]): void {
@@ -127,6 +128,16 @@ function evaluate(
       const near = Math.min(Math.max(index, 0), expr.size - 1);
       return buffers[expr.buffer]![place(expr.view, at) + expr.stride * near]!;
     }
+    case "repeat": {
+      const repeated = Math.floor(place(expr.view, at) / expr.times);
+      return buffers[expr.buffer]![repeated]!;
+    }
+    case "unpack":
+      return unpacked(
+        expr.levels,
+        place(expr.view, at),
+        (word) => buffers[expr.buffer]![word]!,
+      );
     case "const":
       return expr.value;
     case "index":

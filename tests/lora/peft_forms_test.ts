@@ -126,10 +126,14 @@ const choice: fc.Arbitrary<Choice> = fc.constantFrom("gpt", "llama").chain(
   },
 );
 
-/** The adapted model, or null where the options do not fit together. */
+/** The adapted model, or null where the options do not fit together, or all targets are in a module that is trained whole. */
 function adapted({ which, options }: Choice): tree.Tree | null {
   try {
-    return moved(lora(models[which].params, options));
+    const tuned = moved(lora(models[which].params, options));
+    const hasFactors = tree.leaves(tuned).some(({ path }) =>
+      /\.lora\.(?:tales\.)?a$/.test(path)
+    );
+    return hasFactors ? tuned : null;
   } catch (error) {
     if (error instanceof TreeError || error instanceof RangeError) return null;
     throw error;

@@ -284,6 +284,38 @@ inFloat64(
   },
 );
 
+eachBackend(
+  "a step on quantised weights has no room for one of them in f32",
+  () => {
+    const model = gpt2({
+      vocab_size: 11,
+      n_positions: 4,
+      n_embd: 256,
+      n_layer: 2,
+      n_head: 2,
+    });
+    for (const kind of kinds) {
+      const tuned = lora(quantize(model.init(random.key(1)), { kind }), {
+        targets: "all-linear",
+        rank: 1,
+        alpha: 1,
+        key: random.key(0),
+      });
+      const [trainable, frozen] = tree.partition(tuned, isAdapter);
+      using step = jit((t: GPT2Params, f: GPT2Params, ids: Tensor) =>
+        valueAndGrad((t: GPT2Params) =>
+          model.apply(tree.merge(t, f), ids).square().mean()
+        )(t).grads
+      );
+      const ids = tensor([[1, 2]], { dtype: "i32" });
+      const { arenaBytes } = step.program(trainable, frozen, ids);
+      // The smallest are [256, 256].
+      assert(arenaBytes < 4 * 256 ** 2 / 2, `${arenaBytes}`);
+    }
+  },
+  ["wasm"],
+);
+
 inFloat64("quantising leaves nothing behind", () => {
   const params = wide.init(random.key(1));
   const before = memory().tensors;

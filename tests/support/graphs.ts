@@ -140,6 +140,26 @@ const rules = {
     const y = x.transpose([...axes.slice(0, -2), axes.at(-1)!, axes.at(-2)!]);
     return choose.below(2) ? x.matmul(y).mul(1 / n) : y.matmul(x).mul(1 / m);
   })),
+  unpacked: growing(full((x, choose) => {
+    const k = x.shape.at(-1)!;
+    if (sizeOf(x.shape) > 80) return x;
+    const words = (...shape: number[]): Tensor =>
+      cotan.iota([sizeOf(shape)]).cast("u32").mul(0x9e3779b9).reshape(shape);
+    if (choose.below(2)) {
+      const bytes = cotan.unpack(words(3, Math.ceil(k / 4))).sub(128);
+      return x.matmul(bytes.slice([null, [0, k]]).transpose()).mul(0.01 / k);
+    }
+    const levels = Array.from({ length: 16 }, (_, i) => i / 8 - 1);
+    const s = x.reshape([-1, k]).square().mean({ axis: 0 }).tanh();
+    const scale = cotan.concat([s, s.mul(0.5)]).reshape([k, 2, 1]);
+    const blocks = cotan.unpack(words(k, 2), levels).reshape([k, 2, 8]);
+    const across = cotan.concat(Array.from({ length: 16 }, () =>
+      s.mean({
+        keepDims: true,
+      }))).reshape([8, 2]).transpose();
+    const factor = choose.below(2) ? scale : scale.mul(across);
+    return x.matmul(blocks.mul(factor).reshape([k, 16])).mul(1 / k);
+  })),
   random: (x, choose) => {
     const key = cotan.random.key(choose.below(9));
     return x.add(cotan.random.uniform(key, x.shape));

@@ -9,6 +9,7 @@ import type { Backend, Limits, Storage } from "../../core/backend.ts";
 import type {
   Expr,
   Kernel,
+  Matrix,
   Output,
   Place,
   Plan,
@@ -17,7 +18,7 @@ import type {
 import { isHalf, narrow, rounded, widen } from "../../core/half.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
 import type { Data, DType, Shape } from "cotan";
-import { convert, scalars, wrap } from "./scalars.ts";
+import { convert, scalars, unpacked, wrap } from "./scalars.ts";
 import { sizeOf } from "./values.ts";
 
 /** Words of a storage or a page, one number each. */
@@ -166,14 +167,18 @@ function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
       }
       return;
     case "matmul": {
+      const element = ({ expr, buffer, view }: Matrix, at: Shape): number =>
+        expr
+          ? evaluate(expr, buffers, at, [])
+          : read(buffers[buffer]!, offset(view, at));
       const { a, b } = kernel;
       for (const point of points(kernel.shape)) {
         const batch = point.slice(0, -2),
           [i, j] = point.slice(-2) as [number, number];
         let acc = 0;
         for (let k = 0; k < kernel.k; k++) {
-          const x = read(buffers[a.buffer]!, offset(a.view, [...batch, i, k]));
-          acc += x * read(buffers[b.buffer]!, offset(b.view, [...batch, k, j]));
+          const x = element(a, [...batch, i, k]);
+          acc += x * element(b, [...batch, k, j]);
         }
         put(kernel.outputs, point, [acc]);
       }
@@ -249,6 +254,14 @@ function evaluate(
           buffers[e.buffer]!,
           offset(e.view, point) + e.stride * index,
         );
+      }
+      case "repeat": {
+        const at = Math.floor(offset(e.view, point) / e.times);
+        return read(buffers[e.buffer]!, at);
+      }
+      case "unpack": {
+        const at = offset(e.view, point);
+        return unpacked(e.levels, at, (word) => read(buffers[e.buffer]!, word));
       }
       case "const":
         return isHalf(e.dtype) ? rounded(e.value, e.dtype) : e.value;

@@ -322,6 +322,20 @@ export const samples: {
     type: { shape, dtype },
     terms: 1 + count,
   })),
+  unpack: fc.tuple(shapes(1, 3), fc.boolean(), seeds)
+    .filter(([shape]) => sizeOf(shape) <= 100)
+    .map(([shape, isLevelled, seed]) => ({
+      inputs: [fill(shape, "u32", seed, (u) => Math.floor(u * 2 ** 32))],
+      params: {
+        levels: isLevelled
+          ? Array.from({ length: 16 }, (_, i) => Math.fround((i - 5) / 3))
+          : null,
+      },
+      type: {
+        shape: shape.with(-1, shape.at(-1)! * (isLevelled ? 8 : 4)),
+        dtype: "f32",
+      },
+    })),
   random: fc.tuple(shapes(0, 2), shapes(0, 3), seeds)
     .filter(([batch, shape]) => sizeOf(batch) * sizeOf(shape) <= 600)
     .map(([batch, shape, seed]) => {

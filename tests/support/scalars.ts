@@ -69,3 +69,14 @@ export const scalars: { readonly [K in ScalarOp]: Scalar } = {
     return words[i % 2]!;
   },
 };
+
+/** What the byte of words at a position stands for, or the four bits where there are levels. */
+export function unpacked(
+  levels: readonly number[] | null,
+  at: number,
+  word: (index: number) => number,
+): number {
+  const times = levels ? 8 : 4, base = levels ? 16 : 256;
+  const below = Math.floor(word(Math.floor(at / times)) / base ** (at % times));
+  return levels ? levels[below % base]! : below % base;
+}

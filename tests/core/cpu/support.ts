@@ -14,6 +14,7 @@ import { isHalf, narrow, rounded, widen } from "../../../core/half.ts";
 import type {
   Expr,
   Kernel,
+  Matrix,
   Output,
   Plan,
   Reduction,
@@ -21,6 +22,7 @@ import type {
   View,
 } from "../../../core/plan/kernel.ts";
 import { type Shape, stridesOf } from "../../../core/shape.ts";
+import { unpacked } from "../../support/scalars.ts";
 
 /**
  * The backend with fused multiply-add where there is one, without, with all work divided among threads, and with
@@ -149,6 +151,16 @@ function simulateIn(memory: number[][], kernel: SimpleKernel): void {
         const clamped = Math.max(0, Math.min(picked, expr.size - 1));
         return old[expr.buffer]![at(expr.view, index) + expr.stride * clamped]!;
       }
+      case "repeat":
+        return old[expr.buffer]![
+          Math.floor(at(expr.view, index) / expr.times)
+        ]!;
+      case "unpack":
+        return unpacked(
+          expr.levels,
+          at(expr.view, index),
+          (word) => old[expr.buffer]![word]!,
+        );
       case "const":
         return expr.value;
       case "index":
@@ -204,13 +216,12 @@ function simulateIn(memory: number[][], kernel: SimpleKernel): void {
         const { a, b, k, outputs } = kernel;
         const batch = index.slice(0, -2);
         const [i, j] = index.slice(-2) as [number, number];
-        const [x, y] = [old[a.buffer]!, old[b.buffer]!];
-        const first = at(a.view, [...batch, i, 0]);
-        const second = at(b.view, [...batch, 0, j]);
-        const step = a.view.strides.at(-1)!, stepB = b.view.strides.at(-2)!;
+        const element = ({ buffer, view, expr }: Matrix, point: number[]) =>
+          expr ? value(expr, point) : old[buffer]![at(view, point)]!;
         let acc = 0;
         for (let p = 0; p < k; p++) {
-          acc += x[first + p * step]! * y[second + p * stepB]!;
+          const x = element(a, [...batch, i, p]);
+          acc += x * element(b, [...batch, p, j]);
         }
         storeAll(outputs, index, [acc]);
         break;

@@ -9,6 +9,7 @@ import {
   type Tensor,
   tensor,
   tree,
+  unpack,
 } from "cotan";
 import {
   closeRuntime,
@@ -101,6 +102,20 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
         .tanh().add(normal(2, 50, 90)),
     "a product that accumulates beside its halves": () =>
       normal(0, 6, 150, 90).matmul(normal(1, 6, 90, 100)).cast("f16"),
+    "products with packed matrices": () => {
+      const words = random.bits(random.key(0), [200, 25]);
+      const levels = Array.from({ length: 16 }, (_, i) => i / 8 - 1);
+      const small = unpack(words).mul(normal(1, 200, 1));
+      const smaller = unpack(words, levels).reshape([200, 2, 100])
+        .mul(normal(2, 200, 2, 1)).reshape([200, 200]);
+      return [
+        normal(3, 90, 200).matmul(small),
+        normal(4, 70, 100).matmul(small.transpose()),
+        normal(5, 3, 200).matmul(smaller),
+        normal(6, 1, 200).matmul(smaller.transpose()),
+        smaller.matmul(normal(7, 200, 37)),
+      ];
+    },
     "one row times a matrix": () =>
       normal(0, 1, 300).matmul(normal(1, 300, 90)),
     "sums of rows": () => normal(0, 37, 300).sum({ axis: 1 }),

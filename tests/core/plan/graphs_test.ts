@@ -74,6 +74,7 @@ const limits: fc.Arbitrary<Limits> = fc.record({
   bytesPerBuffer: fc.constantFrom(2 ** 10, 2 ** 12, 2 ** 20),
   bytesPerBinding: fc.constantFrom(2 ** 9, 2 ** 12, 2 ** 20),
   alignment: fc.constantFrom(4, 64, 256),
+  unpacksOperands: fc.boolean(),
 });
 
 const steps = (...names: Step["name"][]): Step[] =>
