@@ -36,10 +36,10 @@ import {
   splitAxis,
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
-import { stripRows, TILE_BYTES } from "./strips.ts";
+import { STRIP, TILE_BYTES } from "./strips.ts";
 import { MADD, PACK, workOf } from "./work.ts";
 
-/** Rows of a block, a multiple of those of a strip, five or six. */
+/** Rows of a block, whole strips. */
 const M_BLOCK = 60;
 
 /** Columns of a block: its panels stay in the second cache. */
@@ -58,7 +58,7 @@ const SHORT_ROW = 1024;
 export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
   const { shape, k } = kernel;
   if (sizeOf(shape) === 0) return;
-  const layout = layoutOf(kernel, stages.relaxed);
+  const layout = layoutOf(kernel);
   const exprs = kernel.outputs.map((o) => o.expr);
   const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
   const split = stages.divide(
@@ -82,8 +82,6 @@ export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
 
 /** How the operands of a product are read. */
 interface Layout {
-  /** Rows of a strip. */
-  readonly strip: number;
   /** Whether strips of the left operand are read by its rows, by its columns, or from a packed copy. */
   readonly orderA: "rows" | "columns" | "packed";
   /** Whether panels of the right operand are packed. */
@@ -96,35 +94,34 @@ interface Layout {
   readonly bytes: number;
 }
 
-function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
+function layoutOf({ shape, k, a, b }: MatmulKernel): Layout {
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
-  const strip = stripRows(relaxed);
   const orderA = a.dtype !== "f32"
     ? "packed"
-    : aColumn === 1
+    : aColumn === 1 && n <= 64
     ? "rows"
     : aRow === 1 && n <= FEW_COLUMNS
     ? "columns"
     : "packed";
   const packsB = bColumn !== 1 || n % PANEL !== 0 ||
-    m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32";
+    m > 2 * STRIP || bRow > SHORT_ROW || b.dtype !== "f32";
   // Blocks of about one size, whole steps of four.
   const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
   const panelBytes = 4 * Math.min(k, kBlock);
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
   const aAt = TILE_BYTES + (packsB ? panelBytes * columns : 0);
   const packsA = orderA === "packed";
-  const bytes = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
-  return { strip, orderA, packsB, kBlock, aAt, bytes };
+  const bytes = aAt + (packsA ? panelBytes * (M_BLOCK + STRIP) : 0);
+  return { orderA, packsB, kBlock, aAt, bytes };
 }
 
 /** The axis by which a product takes least time: each thread packs what it needs of both operands. */
 function splitProduct(
   { shape, k, outputs }: MatmulKernel,
-  { orderA, packsB, strip }: Layout,
+  { orderA, packsB }: Layout,
   { threads }: Division,
 ): Split | null {
   const rank = shape.length - 2;
@@ -144,7 +141,7 @@ function splitProduct(
   for (const [axis, extent] of shape.slice(0, rank).entries()) {
     consider(splitAxis(axis, extent, 1), all, 0);
   }
-  consider(splitAxis(rank, m, strip), all - packB, packB);
+  consider(splitAxis(rank, m, STRIP), all - packB, packB);
   consider(splitAxis(rank + 1, n, PANEL), all - packA, packA);
   return best;
 }
@@ -159,12 +156,12 @@ function emitBlocks(
   start: number,
 ): void {
   const { shape, k, a, b } = kernel;
-  const { strip, orderA, packsB, kBlock } = layout;
-  const { code, relaxed } = lanes;
+  const { orderA, packsB, kBlock } = layout;
+  const { code } = lanes;
   const rank = shape.length - 2;
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
-  const shared = sharedNumbers(relaxed);
+  const shared = sharedNumbers();
   const packsA = orderA === "packed";
   const aBytes = bytesPerElement(a.dtype), bBytes = bytesPerElement(b.dtype);
   const packersA = shared.pack[a.dtype as Packed];
@@ -225,12 +222,14 @@ function emitBlocks(
 
   function packA(base: Local, i: Block, p: Block): void {
     address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
-    code.const(aBytes * aColumn);
-    if (aRow !== 1) code.const(aBytes * aRow);
+    if (aRow !== 1) code.const(aBytes * (aColumn === 1 ? aRow : aColumn));
+    else code.const(aBytes * aColumn);
+    if (aRow !== 1 && aColumn !== 1) code.const(aBytes * aRow);
     code.get(scratch).const(aAt).op(i32.add);
     code.push(p.size).push(i.size);
-    if (aRow === 1) code.call(packersA.strips);
-    else code.const(strip).call(packersA.any);
+    if (aRow === 1) code.call(packersA.stripRows);
+    else if (aColumn === 1) code.call(packersA.stripColumns);
+    else code.const(STRIP).call(packersA.any);
   }
 
   function multiply(
@@ -242,12 +241,12 @@ function emitBlocks(
     p: Block,
   ): void {
     if (packsA) {
-      code.get(scratch).const(aAt).op(i32.add).const(4 * strip);
-      code.push(p.size).const(4 * strip).op(i32.mul);
+      code.get(scratch).const(aAt).op(i32.add).const(4 * STRIP);
+      code.push(p.size).const(4 * STRIP).op(i32.mul);
     } else {
       address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
       code.const(4 * (orderA === "rows" ? aRow : aColumn));
-      code.const(4 * strip * aRow);
+      code.const(4 * STRIP * aRow);
     }
     if (packsB) {
       code.get(scratch).const(bAt).op(i32.add).const(4 * PANEL);

@@ -118,14 +118,18 @@ export function packRows(
  * `(source, nStride, to, k, n)`: where columns are contiguous, by transposing squares of four. What is left over is for
  * function `any`.
  */
-export function packColumns(dtype: Packed, any: number): FunctionCode {
+export function packColumns(
+  dtype: Packed,
+  any: number,
+  width: number,
+): FunctionCode {
   const { code, parameters } = functionOf(5);
   const [source, nStride, to, k, n] = parameters;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
   const left = code.local();
-  const columns = code.locals(PANEL);
-  code.while(() => code.get(n).const(PANEL).op(i32.geS), () => {
+  const columns = code.locals(width);
+  code.while(() => code.get(n).const(width).op(i32.geS), () => {
     columns.forEach((column, j) => {
       code.get(j === 0 ? source : columns[j - 1]!);
       if (j > 0) code.get(nStride).op(i32.add);
@@ -133,28 +137,41 @@ export function packColumns(dtype: Packed, any: number): FunctionCode {
     });
     code.get(k).set(left);
     code.while(() => code.get(left).const(4).op(i32.geS), () => {
-      code.scope(() => {
-        const loaded = columns.map((column) => {
-          const four = loadFour(v, dtype, column, 0);
-          code.increment(column, 4 * bytes);
-          return four;
-        });
-        [0, 4].forEach((j) =>
-          transpose(v, loaded.slice(j, j + 4)).forEach((x, i) =>
-            code.get(to, x.local).memory(v128.store, 4 * (PANEL * i + j))
-          )
-        );
-      });
-      code.increment(to, 16 * PANEL).increment(left, -4);
+      for (let j = 0; j < width; j += 4) copyFour(j);
+      code.increment(to, 16 * width).increment(left, -4);
     });
     code.get(columns[0]!).const(bytes).get(nStride, to, left);
-    code.const(PANEL).const(PANEL).call(any);
-    code.get(to, left).const(4 * PANEL).op(i32.mul).op(i32.add).set(to);
-    code.get(source, nStride).const(PANEL).op(i32.mul).op(i32.add);
-    code.set(source).increment(n, -PANEL);
+    code.const(width).const(width).call(any);
+    code.get(to, left).const(4 * width).op(i32.mul).op(i32.add).set(to);
+    code.get(source, nStride).const(width).op(i32.mul).op(i32.add);
+    code.set(source).increment(n, -width);
   });
-  code.get(source).const(bytes).get(nStride, to, k, n).const(PANEL).call(any);
+  code.get(source).const(bytes).get(nStride, to, k, n).const(width).call(any);
   return code.finish();
+
+  /** Copies four elements of the up to four columns from `first` on. */
+  function copyFour(first: number): void {
+    code.scope(() => {
+      const loaded = columns.slice(first, first + 4).map((column) => {
+        const four = loadFour(v, dtype, column, 0);
+        code.increment(column, 4 * bytes);
+        return four;
+      });
+      const at = (element: number, column: number) =>
+        4 * (width * element + first + column);
+      if (loaded.length === 4) {
+        transpose(v, loaded).forEach((x, i) =>
+          code.get(to, x.local).memory(v128.store, at(i, 0))
+        );
+      } else {
+        loaded.forEach((x, j) => {
+          for (let i = 0; i < 4; i++) {
+            code.get(to, x.local).memory(v128.store32Lane, at(i, j), i);
+          }
+        });
+      }
+    });
+  }
 }
 
 /** Four neighbours as floats. */

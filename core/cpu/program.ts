@@ -142,7 +142,7 @@ function compileKernel(
       break;
     case "matmul":
       emitMatmul(builder, arranged);
-      shared = sharedCount(arranged, builder.relaxed);
+      shared = sharedCount(arranged);
       break;
   }
   const { stages, scratch } = builder;
