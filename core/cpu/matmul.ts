@@ -36,7 +36,7 @@ import {
   splitAxis,
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
-import { STRIP, TILE_BYTES } from "./strips.ts";
+import { STEPS, STRIP, TILE_BYTES } from "./strips.ts";
 import { MADD, PACK, workOf } from "./work.ts";
 
 /** Rows of a block, whole strips. */
@@ -45,8 +45,8 @@ const M_BLOCK = 60;
 /** Columns of a block: its panels stay in the second cache. */
 const N_BLOCK = 512;
 
-/** Most of the inner size in a block. A longer one is faster by a few hundredths, and loses more to rounding. */
-const K_BLOCK = 96;
+/** Most of the inner size in a block. A longer one is hardly faster, and loses more to rounding. */
+const K_BLOCK = 128;
 
 /** Most columns for which packing the left operand costs more than it saves. */
 const FEW_COLUMNS = 32;
@@ -108,8 +108,8 @@ function layoutOf({ shape, k, a, b }: MatmulKernel): Layout {
     : "packed";
   const packsB = bColumn !== 1 || n % PANEL !== 0 ||
     m > 2 * STRIP || bRow > SHORT_ROW || b.dtype !== "f32";
-  // Blocks of about one size, whole steps of four.
-  const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
+  // Blocks of about one size, whole steps.
+  const kBlock = STEPS * Math.ceil(k / Math.ceil(k / K_BLOCK) / STEPS);
   const panelBytes = 4 * Math.min(k, kBlock);
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
   const aAt = TILE_BYTES + (packsB ? panelBytes * columns : 0);

@@ -18,9 +18,6 @@ import {
 } from "./packing.ts";
 import { allStrips, STRIP, strip } from "./strips.ts";
 
-/** Panels of a right operand that are packed together. */
-const GROUP = 8;
-
 /** Functions that pack matrices of one dtype. */
 const PACKERS = 5;
 
@@ -76,9 +73,9 @@ export function sharedFunctions(relaxed: boolean): FunctionCode[] {
     const { any } = pack[dtype];
     return [
       packAny(dtype),
-      packRows(dtype, any, PANEL, GROUP),
+      packRows(dtype, any, PANEL),
       packColumns(dtype, any, PANEL),
-      packRows(dtype, any, STRIP, 1),
+      packRows(dtype, any, STRIP),
       packColumns(dtype, any, STRIP),
     ];
   };

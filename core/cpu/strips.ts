@@ -23,6 +23,9 @@ export const TILE_BYTES = 256;
  */
 export const STRIP = 5;
 
+/** Steps along the inner size in an iteration. */
+export const STEPS = 8;
+
 /**
  * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order
  * "rows" those of `a` are contiguous and `aStride` apart; else its columns are.
@@ -101,7 +104,7 @@ export function strip(
       code.set(p);
     });
     code.get(b).set(panel).get(k).set(left);
-    steps(4);
+    steps(STEPS);
     steps(1);
     code.get(n).const(PANEL).op(i32.geS).if(() => {
       code.get(c).set(to).get(isFirst);
