@@ -143,7 +143,9 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
 }
 
 /** (a b)ᵀ = bᵀ aᵀ. */
-function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
+export function transposed(
+  { shape, k, a, b, outputs }: MatmulKernel,
+): MatmulKernel {
   const rank = shape.length - 2;
   const swapped = (
     of: Shape,
