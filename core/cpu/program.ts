@@ -170,7 +170,7 @@ function emitProduct(
     return 0;
   }
   emitMatmul(builder, kernel);
-  return sharedCount(kernel, builder.relaxed);
+  return sharedCount(kernel);
 }
 
 function most(numbers: readonly number[]): number {
