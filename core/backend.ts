@@ -7,6 +7,7 @@
  */
 
 import type { Data, DType } from "./dtype.ts";
+import type { FusedKind } from "./fused_spec.ts";
 import { isHalf } from "./half.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
@@ -46,6 +47,8 @@ export interface Limits {
   readonly bytesPerBinding: number;
   /** Slots and storages start at multiples of this many bytes. */
   readonly alignment: number;
+  /** Which fused functions it has kernels for; none when absent. */
+  readonly fused?: ReadonlySet<FusedKind>;
 }
 
 /** What a backend holds. */

@@ -14,6 +14,7 @@ import type { Place, Plan, SimpleKernel, Step } from "../plan/kernel.ts";
 import { arrangeMatmul } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
+import { emitFused } from "./fused.ts";
 import { kernelKey } from "./kernel_key.ts";
 import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
@@ -143,6 +144,9 @@ function compileKernel(
     case "matmul":
       emitMatmul(builder, arranged);
       shared = sharedCount(arranged, builder.relaxed);
+      break;
+    case "fused":
+      shared = emitFused(builder, arranged);
       break;
   }
   const { stages, scratch } = builder;

@@ -22,6 +22,7 @@ import { isHalf } from "../half.ts";
 import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { FunctionBuilder } from "./assembler.ts";
+import { fusedKinds } from "./fused.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
@@ -94,6 +95,7 @@ class WasmBackend implements Backend {
     bytesPerBuffer: 2 ** 31 - 65536,
     bytesPerBinding: 2 ** 31,
     alignment: LINE,
+    fused: fusedKinds,
   };
   #heapOrNone: Heap | null;
   #team: Team | null;

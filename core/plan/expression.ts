@@ -158,9 +158,9 @@ export function buffersOf(expr: Expr): Set<number> {
   return buffers;
 }
 
-/** Every store of a kernel but those of a scatter. */
+/** Every store of a kernel that has an expression. */
 export function outputsOf(kernel: SimpleKernel): readonly Output[] {
-  if (kernel.kind === "scatter") return [];
+  if (kernel.kind === "scatter" || kernel.kind === "fused") return [];
   if (kernel.kind !== "reduce") return kernel.outputs;
   return [...kernel.passes.flatMap((p) => p.outputs), ...kernel.outputs];
 }
@@ -193,7 +193,7 @@ export function mapKernel(
   kernel: SimpleKernel,
   { buffer, expr, view = (view) => view }: Rewrite,
 ): SimpleKernel {
-  const mapMatrix = (matrix: Matrix): Matrix => ({
+  const mapMatrix = <M extends Matrix>(matrix: M): M => ({
     ...matrix,
     buffer: buffer(matrix.buffer),
     view: view(matrix.view, matrix.buffer),
@@ -230,6 +230,12 @@ export function mapKernel(
         a: mapMatrix(kernel.a),
         b: mapMatrix(kernel.b),
         outputs: mapOutputs(kernel.outputs),
+      };
+    case "fused":
+      return {
+        ...kernel,
+        operands: kernel.operands.map(mapMatrix),
+        results: kernel.results.map((result) => result && mapMatrix(result)),
       };
   }
 }
