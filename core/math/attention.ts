@@ -84,25 +84,25 @@ function isFused(q: Tensor, k: Tensor): boolean {
 }
 
 /** Attention, and the logarithms of the sums that its weights are divided by. */
-type Attended = { readonly out: Tensor; readonly logSum: Tensor };
+export type Attended = { readonly out: Tensor; readonly logSum: Tensor };
 
 /** What the gradient is computed from. */
 type Residuals = Attended & { readonly args: readonly Tensor[] };
 
 /** What all kernels of one attention know. */
-type Settings = Omit<AttentionSpec, "kind">;
+export type Settings = Omit<AttentionSpec, "kind">;
 
 /**
  * Attention of q [..., T, H, D] to k and v [..., S, K, D], the order in which projections give them, and a mask if there
- * is one: out like q, logSum [..., H, T].
+ * is one: out like q, logSum [..., T, H].
  */
-function fusedAttention(settings: Settings, args: Tensor[]): Attended {
+export function fusedAttention(settings: Settings, args: Tensor[]): Attended {
   const { scale, masked, causal } = settings;
   const definition = (...[q, k, v, mask]: Tensor[]): Attended => {
     const heads = [q!, k!, v!].map(swapHeads);
     const seen = visible(heads[0]!, heads[1]!, { ...settings, mask });
     const { out, logSum } = attend(heads, scale, seen, masked || causal);
-    return { out: swapHeads(out), logSum };
+    return { out: swapHeads(out), logSum: swapLast(logSum) };
   };
   const attention = fused<Tensor[], Attended, Residuals>(
     { ...settings, kind: "attention" },
@@ -115,7 +115,7 @@ function fusedAttention(settings: Settings, args: Tensor[]): Attended {
       bwd: ({ args: [q, k, v, ...mask], out, logSum }, ct) => {
         // D in equation 4 of FlashAttention (arXiv 2205.14135), less what flows to logSum: dS = P (dP - delta).
         const products = sum(mul(ct.out, out), { axis: -1 });
-        const delta = sub(swap(products, out.shape.length - 3), ct.logSum);
+        const delta = sub(products, ct.logSum);
         const operands = [q!, k!, v!, ct.out, logSum, delta, ...mask];
         const { dq, dk, dv } = fusedGradient(settings, operands);
         return [dq, dk, dv, ...mask.map(() => null)];
@@ -137,7 +137,8 @@ function fusedGradient(
     const [query, key, value, flowing] = [q!, k!, v!, ct!].map(swapHeads);
     const seen = visible(query!, key!, { ...settings, mask });
     const [rows, cts] = [query!, flowing!].map((x) => rowsBy(key!, x));
-    const column = (x: Tensor) => reshape(x, [...rows!.shape.slice(0, -1), 1]);
+    const column = (x: Tensor) =>
+      reshape(swapLast(x), [...rows!.shape.slice(0, -1), 1]);
     const weights = exp(sub(scoresOf(rows!, key!, scale), column(logSum!)));
     const p = seen ? where(seen, weights, 0) : weights;
     const dp = matmul(cts!, swapLast(value!));
