@@ -18,7 +18,7 @@ import {
   multiply,
   pack,
   pairsOf,
-  place,
+  places,
   type Sizes,
   sizesOf,
   strideOf,
@@ -89,16 +89,14 @@ function splitOf({ units, T, rows }: Sizes, { threads }: Division): Split {
     : byQueries;
 }
 
-/** Where in a thread's scratch memory what is. */
-type Room = Readonly<
-  Record<"keys" | "values" | "scores" | "sums" | "seen" | "stats", number>
->;
+/** What there is in a thread's scratch memory. */
+type Name = "keys" | "values" | "scores" | "sums" | "seen" | "stats";
 
 function emitUnits(
   v: Lanes,
   { spec, operands, results }: FusedKernel,
   sizes: Sizes,
-  room: Room,
+  offsets: Readonly<Record<Name, number>>,
   own: Local,
   part: Part | null,
 ): void {
@@ -106,21 +104,7 @@ function emitUnits(
   const [queries, keys, values, mask] = operands;
   const [out, logSum] = results;
   const { units, T, S, D, width, rows } = sizes;
-  const [packedKeys, packedValues, scores, sums, seen, stats] = [
-    room.keys,
-    room.values,
-    room.scores,
-    room.sums,
-    room.seen,
-    room.stats,
-  ].map((offset) => place(code, own, offset)) as [
-    Local,
-    Local,
-    Local,
-    Local,
-    Local,
-    Local,
-  ];
+  const room = places(code, own, offsets);
   const get = (local: Local) => () => code.get(local);
   const rangeOf = (axis: number, extent: number): Range =>
     part?.axis === axis ? part : { from: 0, to: extent };
@@ -131,11 +115,11 @@ function emitUnits(
   eachUnit(code, sizes, rangeOf(0, units), (unit) => {
     const head = { local: unit.head, axis: -2 };
     const from = addressOf(code, keys!, unit, head);
-    pack(v, "columns", get(from), timeStride(keys!), get(packedKeys), D, S);
+    pack(v, "columns", get(from), timeStride(keys!), get(room.keys), D, S);
     const valuesAt = addressOf(code, values!, unit, head);
     const stride = timeStride(values!);
-    pack(v, "rows", get(valuesAt), stride, get(packedValues), S, D);
-    if (mask) copyMask(v, sizes, mask, unit, seen);
+    pack(v, "rows", get(valuesAt), stride, get(room.values), S, D);
+    if (mask) copyMask(v, sizes, mask, unit, room.seen);
     eachHead(code, sizes, unit, (local) => {
       const query = addressOf(code, queries!, unit, { local, axis: -2 });
       const to = out && addressOf(code, out, unit, { local, axis: -2 });
@@ -157,9 +141,9 @@ function emitUnits(
         order: "rows",
         a: () => at(code, query, block.from, timeStride(queries!)),
         aStride: timeStride(queries!),
-        b: () => at(code, packedKeys, seenKeys.from, 4 * D),
+        b: () => at(code, room.keys, seenKeys.from, 4 * D),
         panelStride: 4 * PANEL * D,
-        c: get(scores),
+        c: get(room.scores),
         cStride: scoreStride,
         m: block.size,
         n: inPanels(code, seenKeys.size),
@@ -169,11 +153,11 @@ function emitUnits(
       weigh(block, seenKeys, isFirst);
       multiply(v, {
         order: "rows",
-        a: get(scores),
+        a: get(room.scores),
         aStride: scoreStride,
-        b: () => at(code, packedValues, seenKeys.from, 4 * PANEL),
+        b: () => at(code, room.values, seenKeys.from, 4 * PANEL),
         panelStride: 4 * PANEL * S,
-        c: get(sums),
+        c: get(room.sums),
         cStride: sumStride,
         m: block.size,
         n: width,
@@ -188,10 +172,10 @@ function emitUnits(
   function weigh(block: Block, seenKeys: Block, isFirst: Local): void {
     const words = mask && code.local();
     if (words !== undefined) {
-      at(code, seen, seenKeys.from, 4).set(words);
+      at(code, room.seen, seenKeys.from, 4).set(words);
     }
-    const walks = [[scores, scoreStride], [stats, 4], [
-      sums,
+    const walks = [[room.scores, scoreStride], [room.stats, 4], [
+      room.sums,
       sumStride,
     ]] as const;
     eachRow(code, block, walks, (time, [row, stat, sum]) => {
@@ -251,7 +235,7 @@ function emitUnits(
     to: Local | null | undefined,
     logs: Local | null | undefined,
   ): void {
-    const walks = [[stats, 4], [sums, sumStride]] as const;
+    const walks = [[room.stats, 4], [room.sums, sumStride]] as const;
     eachRow(code, block, walks, (time, [stat, sum]) => {
       const total = statOf(stat!, 1);
       const isSeen = v.f32(f32x4.ne, total, 0);

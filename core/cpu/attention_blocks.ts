@@ -87,15 +87,18 @@ export function timeStride({ view }: Strided): number {
   return 4 * view.strides.at(-3)!;
 }
 
-/** A local with an address in scratch memory. */
-export function place(
+/** Locals with addresses in scratch memory. */
+export function places<N extends string>(
   code: FunctionBuilder,
   scratch: Local,
-  offset: number,
-): Local {
-  const local = code.local();
-  code.get(scratch).const(offset).op(i32.add).set(local);
-  return local;
+  offsets: Readonly<Record<N, number>>,
+): Record<N, Local> {
+  const locals = Object.entries<number>(offsets).map(([name, offset]) => {
+    const local = code.local();
+    code.get(scratch).const(offset).op(i32.add).set(local);
+    return [name, local];
+  });
+  return Object.fromEntries(locals) as Record<N, Local>;
 }
 
 /** Keys behind what a query sees that other queries of its strip may see: their weights are set to 0. */

@@ -18,7 +18,7 @@ import {
   multiply,
   pack,
   pairsOf,
-  place,
+  places,
   type Sizes,
   sizesOf,
   strideOf,
@@ -116,9 +116,7 @@ function emitUnits(
   ];
   const [dq, dk, dv] = results;
   const { units, T, S, D, width } = sizes;
-  const room = Object.fromEntries(
-    Object.entries(offsets).map(([name, at]) => [name, place(code, own, at)]),
-  ) as Record<Name, Local>;
+  const room = places(code, own, offsets);
   const get = (local: Local) => () => code.get(local);
   const scoreStride = strideOf(sizes), rowStride = 4 * width;
 
