@@ -14,6 +14,7 @@ import {
   type Tensor,
   tensor,
   vmap,
+  zeros,
 } from "cotan";
 import { checkGrads, HostTensor } from "cotan/testing";
 import type { Backend } from "../../core/backend.ts";
@@ -61,8 +62,19 @@ const cases: fc.Arbitrary<Case> = fc.record({
   masked: fc.boolean(),
 });
 
-/** Attention of fixed numbers, and the cotangents of q, k and v for others. */
-function run(c: Case, backend: Backend): Promise<Data[]> {
+/** From [..., T, H, D] to [..., H, T, D], or back. */
+function swapHeads(x: Tensor): Tensor {
+  const rank = x.shape.length;
+  const perm = x.shape.map((_, i) => i);
+  return x.transpose([...perm.slice(0, -3), rank - 2, rank - 3, rank - 1]);
+}
+
+/** Attention of fixed numbers, and the cotangents of q, k and v for others: by kernels, or as it is defined. */
+function run(
+  c: Case,
+  backend: Backend,
+  isDefinition = false,
+): Promise<Data[]> {
   const { lead, K, G, T, S, D, masked, ...options } = c;
   return withRuntime(createRuntime(backend), () => {
     const value = (shape: number[], seed: number) =>
@@ -70,8 +82,15 @@ function run(c: Case, backend: Backend): Promise<Data[]> {
     const [q, w] = [1, 4].map((seed) => value([...lead, K * G, T, D], seed));
     const [k, v] = [2, 3].map((seed) => value([...lead, K, S, D], seed));
     const mask = masked ? value([...lead, S], 5).lt(0.7) : null;
-    const attend = (q: Tensor, k: Tensor, v: Tensor) =>
-      dotProductAttention(q, k, v, { ...options, mask });
+    const attend = (...heads: Tensor[]): Tensor => {
+      const [q, k, v] = heads;
+      if (isDefinition) {
+        return dotProductAttention(q!, k!, v!, { ...options, mask });
+      }
+      const settings = { ...options, scale: D ** -0.5, masked };
+      const args = [...heads.map(swapHeads), ...mask ? [mask] : []];
+      return swapHeads(fusedAttention(settings, args).out);
+    };
     const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) =>
       attend(p.q, p.k, p.v).mul(w!).sum();
     const slopes = grad(loss)({ q: q!, k: k!, v: v! });
@@ -102,7 +121,7 @@ for (const relaxed of [true, false]) {
       fc.asyncProperty(cases, async (c) => {
         using backend = disposing(createWasmBackend({ relaxed, threads: 1 }));
         const found = await run(c, backend);
-        const expected = await run(c, createReferenceBackend("f64"));
+        const expected = await run(c, createReferenceBackend("f64"), true);
         found.forEach((data, i) =>
           assertCloseData(data, expected[i]!, names[i]!, {
             ...tolerances.f32,
@@ -179,5 +198,24 @@ Deno.test("a step of 1024 tokens takes less memory than the scores of a head", (
     );
     const { peakBytes } = step.program(x);
     assert(peakBytes < T * T * 4, `${peakBytes} bytes`);
+  });
+});
+
+Deno.test("attention is a kernel where that is faster", () => {
+  withRuntime(createRuntime(createWasmBackend()), () => {
+    const kindsOf = (
+      shape: number[],
+      options: { causal?: boolean; position?: number },
+    ) => {
+      using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
+      return f.program(zeros(shape)).kernels.map(({ kind }) => kind);
+    };
+    const causal = { causal: true };
+    assertEquals(kindsOf([16, 2, 16, 4], causal).includes("fused"), true);
+    assertEquals(kindsOf([16, 2, 15, 4], causal).includes("fused"), false);
+    const late = { causal: true, position: 16 };
+    assertEquals(kindsOf([16, 2, 16, 4], late).includes("fused"), false);
+    assertEquals(kindsOf([1, 1023, 2], {}).includes("fused"), false);
+    assertEquals(kindsOf([1, 1024, 2], {}).includes("fused"), true);
   });
 });
