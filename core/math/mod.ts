@@ -7,6 +7,10 @@
  */
 
 export * from "./activation.ts";
+export {
+  dotProductAttention,
+  type DotProductAttentionOptions,
+} from "./attention.ts";
 export * from "./chunks.ts";
 export { conv } from "./conv.ts";
 export * from "./create.ts";

@@ -16,6 +16,7 @@ import { type Grouping, groupNodes } from "./group.ts";
 import { type Build, inline, type InlineState, load } from "./inline.ts";
 import { asEpilogue, withAcc } from "./accumulate.ts";
 import type { Expr, Output, SimpleKernel, View } from "./kernel.ts";
+import { lowerFused } from "./fused.ts";
 import { lowerLoop } from "./loop.ts";
 import type { Lowered, Program } from "./lowered.ts";
 import {
@@ -32,7 +33,7 @@ import { backView, contiguous, isView } from "./view.ts";
 interface State extends InlineState, Program {
   /** How the graph is cut. */
   readonly grouping: Grouping;
-  /** The parts of each loop that are read. */
+  /** The parts of each tuple that are read. */
   readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
   /** Whether a node may change the value of another in place: that is donated, and nothing reads it any more. */
   mayChange(node: Node, operand: Node): boolean;
@@ -343,19 +344,18 @@ function lowerScatter(state: State, node: Node): number {
 }
 
 function lowerPart(state: State, node: Node): number {
-  const [loop] = node.inputs;
-  const parts = state.parts.get(loop!)!;
-  const values = lowerLoop(
-    {
-      ...state,
-      emit: (kernel) => emit(state, kernel),
-      create: (type) => newValue(state, type),
-      store: (x, id) => store(state, x, id, contiguous(x.shape)),
-      lower: (graph, inputs) => lowerGraph(state, graph, inputs),
-    },
-    loop!,
-    new Set(parts.keys()),
-  );
+  const [tuple] = node.inputs;
+  const parts = state.parts.get(tuple!)!;
+  const context = {
+    ...state,
+    emit: (kernel: SimpleKernel) => emit(state, kernel),
+    create: (type: Type) => newValue(state, type),
+    store: (x: Node, id: number) => store(state, x, id, contiguous(x.shape)),
+    lower: (graph: Graph, inputs: readonly number[]) =>
+      lowerGraph(state, graph, inputs),
+  };
+  const lower = tuple!.op === "scan" ? lowerLoop : lowerFused;
+  const values = lower(context, tuple!, new Set(parts.keys()));
   for (const [index, part] of parts) state.ids.set(part, values.get(index)!);
   return state.ids.get(node)!;
 }

@@ -15,12 +15,12 @@ import { scalars } from "../scalars.ts";
 import type { DType } from "../dtype.ts";
 import { inFull } from "./key.ts";
 import { format, sameShape, sizeOf } from "../shape.ts";
-import { inlineCalls, pruneLoops } from "./subgraphs.ts";
+import { pruneLoops } from "./subgraphs.ts";
 import { isView, isWidened, narrowed } from "./view.ts";
 
 /** The same function with fewer nodes. */
 export function simplify(whole: Graph): Graph {
-  const graph = pruneLoops(inlineCalls(whole));
+  const graph = pruneLoops(whole);
   const known = new Map<string, Node>();
   const ids = new Map<Node, number>();
   const simpler = new Map<Node, Node>();

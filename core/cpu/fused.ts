@@ -1,0 +1,34 @@
+/**
+ * Fused functions as WebAssembly: which ones there is code for.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { FusedKind } from "../fused_spec.ts";
+import type { FusedKernel } from "../plan/kernel.ts";
+import { emitAttention } from "./attention.ts";
+import { emitAttentionGrad } from "./attention_grad.ts";
+import { sharedNumbers } from "./shared.ts";
+import type { StageBuilder } from "./stages.ts";
+
+/** The functions that `emitFused` has code for. */
+export const fusedKinds: ReadonlySet<FusedKind> = new Set<FusedKind>([
+  "attention",
+  "attentionGrad",
+]);
+
+/** Emits the stages of a fused function; gives how many of the shared functions these need. */
+export function emitFused(stages: StageBuilder, kernel: FusedKernel): number {
+  // Packers and products of f32 come before those of halves.
+  const wide = sharedNumbers().columns + 1;
+  switch (kernel.spec.kind) {
+    case "attention":
+      emitAttention(stages, kernel);
+      return wide;
+    case "attentionGrad":
+      emitAttentionGrad(stages, kernel);
+      return wide;
+  }
+}
