@@ -64,4 +64,5 @@ export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
+export { type Factors, factorsOf, scoresLogSumExp } from "./scores.ts";
 export * from "./sort.ts";
