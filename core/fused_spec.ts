@@ -41,3 +41,11 @@ export const takesBatches: Readonly<Record<FusedKind, boolean>> = {
   headLoss: false,
   headGradient: false,
 };
+
+/** How many of its results kernels give; a call of which another is read is inlined. */
+export const resultsOf: Readonly<Record<FusedKind, number>> = {
+  attention: 2,
+  attentionGrad: 3,
+  headLoss: 2,
+  headGradient: 1,
+};

@@ -17,7 +17,7 @@ import { fused } from "../fused.ts";
 import { isHalf } from "../half.ts";
 import type { Node, Params, Pullback } from "../node.ts";
 import { bind, part } from "../ops.ts";
-import { format, sizeOf } from "../shape.ts";
+import { format, type Shape, sizeOf } from "../shape.ts";
 import { stateOf, type Tensor } from "../tensor.ts";
 import { evaluate, nodeOf, traced } from "../trace.ts";
 import { cast, exp, mul, sub } from "./elementwise.ts";
@@ -83,8 +83,8 @@ function turned(node: Node): Node {
 /**
  * `logSumExp(x · tableᵀ)` over the rows of the table: x is f32 [N, D], the table f32 or halves [V, D], the result [N].
  *
- * Where the backend has kernels for it, neither the value nor the gradient stores [N, V] scores. The gradient of x is the
- * row that softmax expects, found on the way; for that of the table the scores are computed again.
+ * Where the backend has kernels for it, neither the value nor the gradient of x, the row that softmax expects, stores the
+ * [N, V] scores. For the gradient of the table they are computed again if they are larger than that, and else stored.
  *
  * @example
  * ```ts
@@ -115,7 +115,9 @@ export function scoresLogSumExp(x: Tensor, table: Tensor): Tensor {
     const definition = (x: Tensor, table: Tensor) => {
       const scores = scoresOf(x, table);
       const logSum = logSumExp(scores, { axis: -1 });
-      return { logSum, expected: matmul(softmax(scores), cast(table, "f32")) };
+      const weights = softmax(scores);
+      const expected = matmul(weights, cast(table, "f32"));
+      return { logSum, expected, weights };
     };
     const pullback = ({ body }: { body: Params["call"]["body"] }): Pullback =>
       pullBack(recompute(body));
@@ -127,16 +129,24 @@ export function scoresLogSumExp(x: Tensor, table: Tensor): Tensor {
 /** The pullback of the sums; what flows to the expected row, in gradients of gradients, is for `otherwise`. */
 function pullBack(otherwise: Pullback): Pullback {
   return (cts, out, needed) => {
-    if (cts[1]) return otherwise(cts, out, needed);
+    if (cts[1] || cts[2]) return otherwise(cts, out, needed);
     const [x, table] = out.inputs as [Node, Node];
     const ct = traced(cts[0]!);
-    const logSum = () => traced(part(out, 0, { ...x, shape: ct.shape }));
-    const expected = () => traced(part(out, 1, x));
+    const result = (index: number, shape: Shape) =>
+      traced(part(out, index, { shape, dtype: "f32" }));
+    const ofTable = (): Tensor => {
+      const [N, D] = x.shape as [number, number], V = table.shape[0]!;
+      if (N > D) {
+        const logSum = result(0, [N]);
+        return tableGradient(traced(x), traced(table), logSum, ct);
+      }
+      // No larger than this gradient, scores are stored: one product less.
+      const scaled = mul(traced(x), unsqueeze(ct, 1));
+      return matmul(transpose(result(2, [N, V])), scaled);
+    };
     return [
-      needed[0] ? nodeOf(mul(unsqueeze(ct, 1), expected())) : null,
-      needed[1] && table.dtype === "f32"
-        ? nodeOf(tableGradient(traced(x), traced(table), logSum(), ct))
-        : null,
+      needed[0] ? nodeOf(mul(unsqueeze(ct, 1), result(1, x.shape))) : null,
+      needed[1] && table.dtype === "f32" ? nodeOf(ofTable()) : null,
     ];
   };
 }
