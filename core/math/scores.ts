@@ -84,7 +84,7 @@ function turned(node: Node): Node {
  * `logSumExp(x · tableᵀ)` over the rows of the table: x is f32 [N, D], the table f32 or halves [V, D], the result [N].
  *
  * Where the backend has kernels for it, neither the value nor the gradient of x, the row that softmax expects, stores the
- * [N, V] scores. For the gradient of the table they are computed again if they are larger than that, and else stored.
+ * [N, V] scores. For the gradient of the table they are computed again if they are larger than the two, and else stored.
  *
  * @example
  * ```ts
@@ -136,11 +136,11 @@ function pullBack(otherwise: Pullback): Pullback {
       traced(part(out, index, { shape, dtype: "f32" }));
     const ofTable = (): Tensor => {
       const [N, D] = x.shape as [number, number], V = table.shape[0]!;
-      if (N > D) {
+      if (N > 2 * D) {
         const logSum = result(0, [N]);
         return tableGradient(traced(x), traced(table), logSum, ct);
       }
-      // No larger than this gradient, scores are stored: one product less.
+      // No larger than the table and this, scores are stored: one product less.
       const scaled = mul(traced(x), unsqueeze(ct, 1));
       return matmul(transpose(result(2, [N, V])), scaled);
     };

@@ -222,7 +222,7 @@ Deno.test("what defines the kernels is exact, also to gradients of gradients", a
     bend((x) => f(x, table), x),
     bend((table) => f(x, table), table),
   ];
-  for (const sizes of [[3, 2, 5], [2, 3, 5]] as const) {
+  for (const sizes of [[5, 2, 4], [2, 3, 5]] as const) {
     assert((await assertExact(all, sizes)).includes("headLoss"));
     await assertExact(curved, sizes);
   }
@@ -230,7 +230,7 @@ Deno.test("what defines the kernels is exact, also to gradients of gradients", a
 
 Deno.test("batches, loops, tangents and checkpoints go through", async () => {
   const forms: Form = (f, { x, table, ct }) => {
-    const rows = x.reshape([3, 1, 2]);
+    const rows = x.reshape([-1, 1, 2]);
     const ofX = grad((x: Tensor) => f(x, table).sum());
     const step = (table: Tensor) => (sum: Tensor, x: Tensor) => {
       return { carry: sum.add(f(x.reshape([1, 2]), table).sum()), y: null };
@@ -246,12 +246,12 @@ Deno.test("batches, loops, tangents and checkpoints go through", async () => {
       grad(kept)(table),
     ];
   };
-  await assertExact(forms, [3, 2, 5]);
+  await assertExact(forms, [5, 2, 4]);
 });
 
 Deno.test("results that nobody reads are not asked of a kernel", () => {
   const resultsOf = (f: (head: Head) => { dispose(): void } | void) =>
-    planned(() => f(headOf([3, 2, 5]))).plans
+    planned(() => f(headOf([5, 2, 5]))).plans
       .flatMap(({ steps }) => steps).flatMap(({ kernel }) =>
         kernel.kind === "fused"
           ? [[kernel.spec.kind, ...kernel.results.map((r) => r !== null)]]
@@ -269,7 +269,7 @@ Deno.test("results that nobody reads are not asked of a kernel", () => {
     resultsOf(({ x, table }) => void jit(grad(loss)).program(x, table)),
     [["headLoss", false, true, false]],
   );
-  // More examples than their size: scores would be larger than the gradient of the table.
+  // Scores would be larger than the table and its gradient.
   assertEquals(resultsOf(({ x, table }) => ofTable(x, table)), [
     ["headLoss", true, false, false],
     ["headGradient", true],
