@@ -37,6 +37,9 @@ export interface DotProductAttentionOptions {
 /** Below every score, so that the weight is 0 exactly; and finite, so that a query that sees no key is not NaN. */
 const HIDDEN = -1e38;
 
+/** Fewest tokens for kernels of causal attention, and of attention where queries see more of the keys than this share. */
+const LEAST_CAUSAL = 16, LEAST_WHOLE = 1024, MOST_SEEN = 0.75;
+
 /**
  * `softmax(scale · q kᵀ) v`: q is [..., H, T, D], k and v are [..., K, S, D], the result is [..., H, T, D]. Query head h
  * reads key head ⌊h · K / H⌋; a query that sees no key gives zeros.
@@ -63,46 +66,58 @@ export function dotProductAttention(
   const { causal = false, position = 0, window = Infinity } = options;
   const { scale = 1 / Math.sqrt(q.shape.at(-1)!), mask } = options;
   return evaluate(() => {
-    if (typeof position !== "number" || !isFused(q, k)) {
+    const masked = !!mask;
+    const isStatic = typeof position === "number";
+    const settings = isStatic && { scale, causal, window, position, masked };
+    if (!settings || !pays(q, k, settings)) {
       const seen = visible(q, k, options);
       const isBlind = mask || causal && window < Infinity;
       return attend([q, k, v], scale, seen, !!isBlind).out;
     }
-    const masked = !!mask;
-    const settings = { scale, causal, window, position, masked };
     const operands = [...[q, k, v].map(swapHeads), ...mask ? [mask] : []];
     const { out } = fusedAttention(settings, operands);
     return swapHeads(out);
   });
 }
 
-/** Whether the backend has kernels for attention, and these have something to do. */
-function isFused(q: Tensor, k: Tensor): boolean {
+/**
+ * Whether kernels that the backend has for attention are faster than its definition. They compute the scores again for
+ * the gradient, so they must gain by hidden keys that they skip, or by what does not leave the caches: measured on wasm,
+ * they break even at 16 tokens of causal attention, and between 512 and 1024 where every query sees every key.
+ */
+function pays(q: Tensor, k: Tensor, settings: Settings): boolean {
+  const { scale, causal, window, position } = settings;
+  const [T, S] = [q, k].map(({ shape }) => shape.at(-2)!) as [number, number];
   const { fused } = currentRuntime().backend.limits;
-  return !!fused?.has("attention") && fused.has("attentionGrad") &&
+  const isThere = fused?.has("attention") && fused.has("attentionGrad") &&
     sizeOf(q.shape) > 0 && sizeOf(k.shape) > 0;
+  const isPlain = scale > 0 && Number.isInteger(position) && position >= 0 &&
+    (window === Infinity || Number.isInteger(window));
+  const seen = causal ? Math.min(position + T / 2, window) / S : 1;
+  const isLong = seen <= MOST_SEEN ? T >= LEAST_CAUSAL : T >= LEAST_WHOLE;
+  return !!isThere && isPlain && isLong;
 }
 
 /** Attention, and the logarithms of the sums that its weights are divided by. */
-type Attended = { readonly out: Tensor; readonly logSum: Tensor };
+export type Attended = { readonly out: Tensor; readonly logSum: Tensor };
 
 /** What the gradient is computed from. */
 type Residuals = Attended & { readonly args: readonly Tensor[] };
 
 /** What all kernels of one attention know. */
-type Settings = Omit<AttentionSpec, "kind">;
+export type Settings = Omit<AttentionSpec, "kind">;
 
 /**
  * Attention of q [..., T, H, D] to k and v [..., S, K, D], the order in which projections give them, and a mask if there
- * is one: out like q, logSum [..., H, T].
+ * is one: out like q, logSum [..., T, H].
  */
-function fusedAttention(settings: Settings, args: Tensor[]): Attended {
+export function fusedAttention(settings: Settings, args: Tensor[]): Attended {
   const { scale, masked, causal } = settings;
   const definition = (...[q, k, v, mask]: Tensor[]): Attended => {
     const heads = [q!, k!, v!].map(swapHeads);
     const seen = visible(heads[0]!, heads[1]!, { ...settings, mask });
     const { out, logSum } = attend(heads, scale, seen, masked || causal);
-    return { out: swapHeads(out), logSum };
+    return { out: swapHeads(out), logSum: swapLast(logSum) };
   };
   const attention = fused<Tensor[], Attended, Residuals>(
     { ...settings, kind: "attention" },
@@ -115,7 +130,7 @@ function fusedAttention(settings: Settings, args: Tensor[]): Attended {
       bwd: ({ args: [q, k, v, ...mask], out, logSum }, ct) => {
         // D in equation 4 of FlashAttention (arXiv 2205.14135), less what flows to logSum: dS = P (dP - delta).
         const products = sum(mul(ct.out, out), { axis: -1 });
-        const delta = sub(swap(products, out.shape.length - 3), ct.logSum);
+        const delta = sub(products, ct.logSum);
         const operands = [q!, k!, v!, ct.out, logSum, delta, ...mask];
         const { dq, dk, dv } = fusedGradient(settings, operands);
         return [dq, dk, dv, ...mask.map(() => null)];
@@ -137,7 +152,8 @@ function fusedGradient(
     const [query, key, value, flowing] = [q!, k!, v!, ct!].map(swapHeads);
     const seen = visible(query!, key!, { ...settings, mask });
     const [rows, cts] = [query!, flowing!].map((x) => rowsBy(key!, x));
-    const column = (x: Tensor) => reshape(x, [...rows!.shape.slice(0, -1), 1]);
+    const column = (x: Tensor) =>
+      reshape(swapLast(x), [...rows!.shape.slice(0, -1), 1]);
     const weights = exp(sub(scoresOf(rows!, key!, scale), column(logSum!)));
     const p = seen ? where(seen, weights, 0) : weights;
     const dp = matmul(cts!, swapLast(value!));

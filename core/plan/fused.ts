@@ -8,7 +8,7 @@
 
 import type { Call, Node } from "../node.ts";
 import type { Type } from "../shape.ts";
-import { type InlineState, strided } from "./inline.ts";
+import { type InlineState, load, strided } from "./inline.ts";
 import type { SimpleKernel, Strided } from "./kernel.ts";
 import { contiguous } from "./view.ts";
 
@@ -20,7 +20,7 @@ export interface FusedContext extends InlineState {
   readonly create: (type: Type) => number;
 }
 
-/** Adds the kernel of a call; gives the value of each part that is read. */
+/** Adds the kernel of a call, whose operands have contiguous rows; gives the value of each part that is read. */
 export function lowerFused(
   context: FusedContext,
   call: Node,
@@ -28,8 +28,11 @@ export function lowerFused(
 ): Map<number, number> {
   const { body, fused } = call.params as Call;
   const operands = call.inputs.map((node): Strided => {
-    const { buffer, view } = strided(context, node);
-    return { buffer, view, dtype: node.dtype, shape: node.shape };
+    const { shape, dtype } = node;
+    const found = strided(context, node);
+    const isApart = shape.at(-1) !== 1 && found.view.strides.at(-1) !== 1;
+    const { buffer, view } = isApart ? load(context, node) : found;
+    return { buffer, view, dtype, shape };
   });
   const values = new Map<number, number>();
   const results = body.outputs.map(({ shape, dtype }, i): Strided | null => {
