@@ -65,19 +65,17 @@ export function emitHeadGradient(
 
   stages.add(PACK * N * D, null, (lanes) => {
     const { code } = lanes;
-    const [row, column] = x.view.strides as [number, number];
+    const row = 4 * x.view.strides[0]!;
     code.blocks(
       { from: 0, to: N },
       group,
       ({ from, size }) =>
         code.scope(() => {
           const to = addressIn(lanes, panels, 4 * toPanels(D), from);
-          pushStart(code, x).push(from).const(4 * row).op(i32.mul).op(i32.add);
-          code.const(4 * row);
-          if (column !== 1) code.const(4 * column);
-          code.get(to).push(size).const(D);
-          if (column === 1) code.call(shared.pack.f32.rows);
-          else code.const(PANEL).call(shared.pack.f32.any);
+          pushStart(code, x).push(from).const(row).op(i32.mul).op(i32.add);
+          code.const(row).get(to).push(size).const(D).call(
+            shared.pack.f32.rows,
+          );
         }),
     );
   });

@@ -38,9 +38,9 @@ const SKEW = 16;
 
 /** What scores are made of. */
 export interface Head {
-  /** f32 [N, D]. */
+  /** f32 [N, D], its rows contiguous. */
   readonly x: Strided;
-  /** [V, D]. */
+  /** [V, D], likewise. */
   readonly table: Strided;
 }
 
@@ -85,8 +85,7 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
   const panels = stages.takeCommon(4 * toPanels(N) * D);
   const tile = stages.takeOwn(TILE_BYTES);
   const scoresAt = stages.takeOwn(BLOCK * stride);
-  const isInPlace = table.dtype === "f32" && table.view.strides[1] === 1 &&
-    D % PANEL === 0;
+  const isInPlace = table.dtype === "f32" && D % PANEL === 0;
   const copyAt = isInPlace ? 0 : stages.takeOwn(4 * BLOCK * toPanels(D));
   const inTable = bytesPerElement(table.dtype) * table.view.strides[0]!;
   const rowStride = isInPlace ? inTable : 4 * toPanels(D);
@@ -94,11 +93,8 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
 
   stages.add(PACK * N * D, null, ({ code }) => {
     pushStart(code, x);
-    const [row, column] = x.view.strides as [number, number];
-    if (column !== 1) code.const(4 * column);
-    code.const(4 * row).get(common).const(panels).op(i32.add).const(D).const(N);
-    if (column === 1) code.call(shared.pack.f32.columns);
-    else code.const(PANEL).call(shared.pack.f32.any);
+    code.const(4 * x.view.strides[0]!).get(common).const(panels).op(i32.add);
+    code.const(D).const(N).call(shared.pack.f32.columns);
   });
 
   return {
@@ -134,14 +130,13 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
   /** Copies a block as f32, its rows in whole panels; moves its address there. */
   function copy(lanes: Lanes, block: Local, count: Bound): void {
     const { code } = lanes, { dtype } = table;
-    const bytes = bytesPerElement(dtype), columnStride = table.view.strides[1]!;
-    const isPlain = columnStride === 1 && D % PANEL === 0;
+    const bytes = bytesPerElement(dtype);
     const [from, to, left, row] = code.locals(4);
     code.get(block).set(row);
     code.get(own).const(copyAt).op(i32.add).tee(to).set(block);
-    if (!isPlain) {
+    if (D % PANEL > 0) {
       // One panel as wide as a row.
-      code.get(row).const(inTable).const(bytes * columnStride).get(to);
+      code.get(row).const(inTable).const(bytes).get(to);
       code.push(count).const(D).const(toPanels(D));
       code.call(shared.pack[dtype as Packed].any);
       return;
