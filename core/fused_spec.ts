@@ -22,8 +22,14 @@ export interface AttentionSpec {
   readonly masked: boolean;
 }
 
+/** The loss of a head, or the gradient of its table; see `core/math/scores.ts`. */
+export interface HeadSpec {
+  /** The function, or its gradient. */
+  readonly kind: "headLoss" | "headGradient";
+}
+
 /** A function that a backend may have a kernel for. */
-export type FusedSpec = AttentionSpec;
+export type FusedSpec = AttentionSpec | HeadSpec;
 
 /** Which function that is. */
 export type FusedKind = FusedSpec["kind"];
@@ -32,4 +38,14 @@ export type FusedKind = FusedSpec["kind"];
 export const takesBatches: Readonly<Record<FusedKind, boolean>> = {
   attention: true,
   attentionGrad: true,
+  headLoss: false,
+  headGradient: false,
+};
+
+/** How many of its results kernels give; a call of which another is read is inlined. */
+export const resultsOf: Readonly<Record<FusedKind, number>> = {
+  attention: 2,
+  attentionGrad: 3,
+  headLoss: 2,
+  headGradient: 1,
 };

@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { AttentionSpec } from "../fused_spec.ts";
 import type { FusedKernel } from "../plan/kernel.ts";
 import type { Block, Local, Range } from "./assembler.ts";
 import {
@@ -55,7 +56,10 @@ const WEIGHT = 1;
 const BUSY = 0.8;
 
 /** Emits attention as a stage. */
-export function emitAttention(stages: StageBuilder, kernel: FusedKernel): void {
+export function emitAttention(
+  stages: StageBuilder,
+  kernel: FusedKernel<AttentionSpec>,
+): void {
   const { spec, operands } = kernel;
   const sizes = sizesOf(kernel, STRIP);
   const { units, G, S, D, source, width, rows } = sizes;
@@ -94,7 +98,7 @@ type Name = "keys" | "values" | "scores" | "sums" | "seen" | "stats";
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel,
+  { spec, operands, results }: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Local,

@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { AttentionSpec } from "../fused_spec.ts";
 import type { FusedKernel, Strided } from "../plan/kernel.ts";
 import type { Block, Bound, Local } from "./assembler.ts";
 import {
@@ -54,7 +55,7 @@ const WEIGHT = 1.2;
 /** Emits the gradient of attention as a stage. Threads share key heads, so that each sum is taken by one of them. */
 export function emitAttentionGrad(
   stages: StageBuilder,
-  kernel: FusedKernel,
+  kernel: FusedKernel<AttentionSpec>,
 ): void {
   const { spec, operands } = kernel;
   const sizes = sizesOf(kernel, QUERIES);
@@ -98,7 +99,7 @@ type Name =
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel,
+  { spec, operands, results }: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Local,

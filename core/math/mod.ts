@@ -64,5 +64,6 @@ export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
+export { type Factors, factorsOf, scoresLogSumExp } from "./scores.ts";
 export * from "./sort.ts";
 export { unpack } from "./unpack.ts";

@@ -237,11 +237,11 @@ export interface Strided extends Matrix {
 }
 
 /** A function that a backend has code of its own for. The buffers of its results are none of the others. */
-export interface FusedKernel {
+export interface FusedKernel<S extends FusedSpec = FusedSpec> {
   /** Discriminates kernels. */
   readonly kind: "fused";
   /** Which function. */
-  readonly spec: FusedSpec;
+  readonly spec: S;
   /** Shape of the first result. */
   readonly shape: Shape;
   /** What it reads. */

@@ -35,7 +35,7 @@ interface State extends InlineState, Program {
   readonly grouping: Grouping;
   /** The parts of each tuple that are read. */
   readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
-  /** Whether a node may change the value of another in place: that is donated, and nothing reads it any more. */
+  /** Whether a node may change the value of another in place: nothing else reads that, or it is donated and has been read. */
   mayChange(node: Node, operand: Node): boolean;
 }
 
@@ -75,15 +75,21 @@ function lowerGraph(
     ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
     parts: partsRead(toposort(graph.outputs)),
     mayChange: (node, operand) =>
-      donated.has(operand) &&
-      readersOf(graph, operand, grouping.roots)
-        .every((reader) => reader === node || state.ids.has(reader)),
+      (donated.has(operand) || isOwn(operand)) &&
+      readersOf(graph, operand, grouping.roots).every((reader) =>
+        reader === node || donated.has(operand) && state.ids.has(reader)
+      ),
     materialize: (node) => materialize(state, node),
   };
   for (const node of schedule(graph, grouping.roots)) {
     materialize(state, node);
   }
   return graph.outputs.map((node) => materialize(state, node));
+}
+
+/** Whether a node has a value that no other has: of a loop, parts may be the same. */
+function isOwn({ op, inputs }: Node): boolean {
+  return op === "part" ? inputs[0]!.op === "call" : op !== "input";
 }
 
 /** The nodes with values of their own, and outputs, that read a node: directly or through what is computed inside them. */

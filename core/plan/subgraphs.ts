@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { FusedKind } from "../fused_spec.ts";
+import { type FusedKind, resultsOf } from "../fused_spec.ts";
 import { splice, toposort } from "../graph.ts";
 import type { Call, Graph, Node, Params, ScanParams } from "../node.ts";
 import { bind, part } from "../ops.ts";
@@ -20,12 +20,17 @@ export function inlineCalls(
   if (!order.some(({ op }) => op === "part")) return graph;
   const simpler = new Map<Node, Node>();
   const results = new Map<Node, Node[]>();
+  const read = partsRead(order);
+  const isKernel = (node: Node): boolean => {
+    const { fused: spec } = node.params as Partial<Call>;
+    return !!spec && fused.has(spec.kind) &&
+      Math.max(...read.get(node)!.keys()) < resultsOf[spec.kind];
+  };
   for (const node of order) {
     const inputs = node.inputs.map((x) => simpler.get(x) ?? x);
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
     const own = changed ? { ...node, inputs } : node;
-    const { fused: spec } = node.params as Partial<Call>;
-    if (spec && fused.has(spec.kind)) {
+    if (isKernel(node)) {
       simpler.set(node, own);
     } else if (node.op === "call" || node.op === "scan") {
       const params = node.params as Call;
