@@ -7,6 +7,7 @@
  */
 
 import type { Data, DType } from "./dtype.ts";
+import type { FusedKind } from "./fused_spec.ts";
 import { isHalf } from "./half.ts";
 import type { Graph } from "./node.ts";
 import type { Plan } from "./plan/kernel.ts";
@@ -48,6 +49,8 @@ export interface Limits {
   readonly alignment: number;
   /** Whether products compute of packed operands, as they read them, what their words stand for. */
   readonly unpacksOperands?: boolean;
+  /** Which fused functions it has kernels for; none when absent. */
+  readonly fused?: ReadonlySet<FusedKind>;
 }
 
 /** What a backend holds. */

@@ -7,6 +7,7 @@
  */
 
 import { invariant } from "./errors.ts";
+import { takesBatches } from "./fused_spec.ts";
 import { toposort } from "./graph.ts";
 import type { Call, Node, Op, Pullback, ScanParams } from "./node.ts";
 import { bind, input, ops } from "./ops.ts";
@@ -46,7 +47,14 @@ function batchParams(node: Node, size: number): unknown {
   if (node.op === "scan") {
     return { ...params, body, axis: (params as ScanParams).axis + 1 };
   }
-  return { ...params, body, pullback: batchPullback(node, size) };
+  const { fused, ...call } = params;
+  const pullback = batchPullback(node, size);
+  return {
+    ...call,
+    body,
+    pullback,
+    ...fused && takesBatches[fused.kind] && { fused },
+  };
 }
 
 /** The pullback of a batch of calls: that of one call, batched. */

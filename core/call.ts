@@ -7,6 +7,8 @@
  */
 
 import { currentTrace, withTrace } from "./context.ts";
+import { invariant } from "./errors.ts";
+import type { FusedSpec } from "./fused_spec.ts";
 import { substitute, toposort } from "./graph.ts";
 import type { Graph, Node, Pullback } from "./node.ts";
 import { bind, input, ops, part } from "./ops.ts";
@@ -54,6 +56,17 @@ export function close(
   };
 }
 
+/** A graph that uses nothing from outside: what does not depend on its inputs is computed in it as well. */
+function alone(inputs: readonly Node[], outputs: readonly Node[]): Closed {
+  const given = new Set(inputs);
+  const isOutside = ({ op }: Node) => op === "input";
+  invariant(
+    !toposort(outputs, given).some(isOutside),
+    "a fused function closes over nothing",
+  );
+  return { body: { inputs, outputs }, constants: [] };
+}
+
 /** Calls `f` in a trace of its own: what stands for an operand must not leave it. */
 export function inside<R>(f: () => R): R {
   return withTrace(f, currentTrace());
@@ -69,11 +82,12 @@ export interface Called<A, R> {
   readonly out: R;
 }
 
-/** Calls `f` as a sub-graph that is differentiated in a way of its own. */
+/** Calls `f` as a sub-graph that is differentiated in a way of its own, and that a backend may have a kernel for. */
 export function call<A extends readonly tree.Tree[], R extends tree.Tree>(
   f: (...args: A) => R,
   args: A,
   pullback: (called: Called<A, R>) => Pullback,
+  fused?: FusedSpec,
 ): R {
   return evaluate(() => {
     const operands = tree.leaves(args).map(({ leaf }) => nodeOf(leaf));
@@ -84,11 +98,14 @@ export function call<A extends readonly tree.Tree[], R extends tree.Tree>(
       const outputs = results(out).map(nodeOf);
       return { inner, out, outputs };
     });
-    const { body, constants } = close(inputs, outputs);
+    const { body, constants } = fused
+      ? alone(inputs, outputs)
+      : close(inputs, outputs);
     const rule = pullback({ body, args: inner, out });
     const tuple = bind("call", [...operands, ...constants], {
       body,
       pullback: rule,
+      ...fused && { fused },
     });
     const parts = outputs.map((type, i) => traced(part(tuple, i, type)));
     return tree.fromLeaves(out, parts);

@@ -54,7 +54,8 @@ export function customVjp<
   return (...args) => call(f, args, (called) => pullbackOf(called, rule));
 }
 
-function pullbackOf<
+/** The pullback of a call by a rule. */
+export function pullbackOf<
   A extends readonly tree.Tree[],
   R extends tree.Tree,
   S extends tree.Tree,

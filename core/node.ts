@@ -7,6 +7,7 @@
  */
 
 import type { DType } from "./dtype.ts";
+import type { FusedSpec } from "./fused_spec.ts";
 import type { Shape, Type } from "./shape.ts";
 
 /** One primitive applied to earlier values. */
@@ -92,6 +93,8 @@ export interface Call {
   readonly body: Graph;
   /** How it is differentiated. */
   readonly pullback: Pullback;
+  /** What a backend may compute it with; the graph is its definition. */
+  readonly fused?: FusedSpec;
 }
 
 /** Parameters of `scan`, whose operands are the first carries, the xs, and constants. */

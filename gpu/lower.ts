@@ -8,6 +8,7 @@
 
 import type { DType } from "../core/dtype.ts";
 import type { Kernel, Place, SimpleKernel, Step } from "../core/plan/kernel.ts";
+import { invariant } from "../core/errors.ts";
 import { endsOf, reachOf } from "../core/plan/reach.ts";
 import { sizeOf } from "../core/shape.ts";
 import { buffersOf, storesOf } from "./expr.ts";
@@ -98,6 +99,8 @@ function section(
       return matmulSection(kernel, shader, schedule);
     case "scatter":
       return scatterSection(kernel, shader, schedule);
+    case "fused":
+      invariant(false, `WebGPU has no kernel for ${kernel.spec.kind}`);
   }
 }
 
@@ -110,6 +113,7 @@ function vectorsOf(kernel: SimpleKernel, schedule: Schedule): Set<number> {
     case "matmul":
       return matmulVectors(kernel, schedule);
     case "scatter":
+    case "fused":
       return new Set();
   }
 }

@@ -15,6 +15,7 @@ import { selfTest } from "./self_test.ts";
 // What the types of a backend refer to.
 export type * from "../core/backend.ts";
 export type * from "../core/dtype.ts";
+export type * from "../core/fused_spec.ts";
 export type * from "../core/node.ts";
 export type * from "../core/plan/kernel.ts";
 export type * from "../core/shape.ts";

@@ -52,6 +52,7 @@ function simpleStages(
   const kernel = coalesce(simple) as SimpleKernel;
   switch (kernel.kind) {
     case "map":
+    case "fused":
       return [{ ...step, kernel }];
     case "scatter":
       return scatterStages(step, kernel);

@@ -9,13 +9,12 @@
  */
 
 import {
+  dotProductAttention,
   format,
-  iota,
   scope,
   ShapeError,
   type Tensor,
   type TensorLike,
-  where,
 } from "../core/mod.ts";
 import { positions } from "./positions.ts";
 
@@ -32,9 +31,6 @@ export interface AttentionOptions {
   /** Position of the first query among the keys, a scalar or [B], for causal decoding with a cache; may be traced; 0. */
   readonly position?: TensorLike;
 }
-
-/** Below every score, so that the weight is 0 exactly; and finite, so that a query that sees no key is not NaN. */
-const HIDDEN = -1e38;
 
 /**
  * `softmax(scale · q kᵀ) v`: q is [B, H, T, D], k and v are [B, K, S, D], the result is [B, H, T, D].
@@ -59,54 +55,26 @@ export function attention(
   v: Tensor,
   options: AttentionOptions = {},
 ): Tensor {
-  const { B, H, K, T, S, D } = checkHeads(q, k, v, options.mask ?? null);
-  const { scale = 1 / Math.sqrt(D) } = options;
-  return scope(() => {
-    // The G query heads that share a key head are more rows of one product: k and v are never repeated.
-    const rows = q.reshape([B, K, H / K * T, D]);
-    const scores = rows.matmul(k.transpose([0, 1, 3, 2])).mul(scale);
-    const seen = visible(H / K, T, S, options);
-    const weights = (seen ? where(seen, scores, HIDDEN) : scores).softmax();
-    const out = weights.matmul(v);
-    // Where a mask or a window hides every key of a query, its weights are even here.
-    const mayBeBlind = options.mask || options.window;
-    const kept = seen && mayBeBlind ? where(seesAny(seen), out, 0) : out;
-    return kept.reshape(q.shape);
-  });
+  const { mask = null, position = 0, ...rest } = options;
+  const time = checkHeads(q, k, v, mask);
+  return scope(() =>
+    dotProductAttention(q, k, v, {
+      ...rest,
+      mask: mask && (mask.dtype === "bool" ? mask : mask.ne(0)),
+      position: typeof position === "number"
+        ? position
+        : positions(position, time),
+    })
+  );
 }
 
-/** Whether a query sees a key at all: bool [..., G·T, 1]. */
-function seesAny(seen: Tensor): Tensor {
-  return seen.cast("f32").max({ axis: -1, keepDims: true }).gt(0);
-}
-
-/** Which keys each query sees: bool that broadcasts to [B, K, G·T, S], or null for all. */
-function visible(
-  G: number,
-  T: number,
-  S: number,
-  options: AttentionOptions,
-): Tensor | null {
-  const { causal = false, mask, position = 0, window = Infinity } = options;
-  const bool = mask && (mask.dtype === "bool" ? mask : mask.ne(0));
-  const keys = bool ? bool.reshape([-1, 1, 1, S]) : null;
-  if (!causal) return keys;
-  const at = positions(position, T);
-  const rows = at.shape.slice(0, -1); // [] or [B]
-  const query = at.unsqueeze(-2).expand([...rows, G, T])
-    .reshape([...rows, ...rows.map(() => 1), G * T, 1]);
-  const key = iota([S]);
-  const past = key.le(query); // [G·T, S] or [B, 1, G·T, S]
-  const seen = window < Infinity ? past.and(key.gt(query.sub(window))) : past;
-  return keys ? keys.and(seen) : seen;
-}
-
+/** Checks that shapes fit; gives T. */
 function checkHeads(
   q: Tensor,
   k: Tensor,
   v: Tensor,
   mask: Tensor | null,
-): Record<"B" | "H" | "K" | "T" | "S" | "D", number> {
+): number {
   const fail = (rule: string): never => {
     throw new ShapeError(
       `Cannot attend ${format(q)} to ${format(k)} and ${format(v)}: ${rule}`,
@@ -132,5 +100,5 @@ function checkHeads(
   ) {
     fail(`the mask is ${format(mask)}, and must be [${B}, ${S}]`);
   }
-  return { B, H, K, T, S, D };
+  return T;
 }

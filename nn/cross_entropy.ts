@@ -1,7 +1,7 @@
 /**
  * Cross entropy between logits and labels.
  *
- * Letters: N examples, C classes.
+ * Letters: N examples, C classes, D size of a hidden state.
  *
  * This module is browser compatible.
  *
@@ -10,13 +10,18 @@
 
 import {
   DTypeError,
+  type Factors,
+  factorsOf,
   format,
   iota,
   scope,
+  scoresLogSumExp,
   ShapeError,
   type Tensor,
+  type Type,
   where,
 } from "../core/mod.ts";
+import { widened } from "./quantized.ts";
 
 /** Options of `crossEntropy`. */
 export interface CrossEntropyOptions {
@@ -28,11 +33,17 @@ export interface CrossEntropyOptions {
   readonly reduction?: "mean" | "sum" | "none";
 }
 
+/** Fewest classes for which logits are not stored where that can be avoided. */
+const MANY = 4096;
+
 /**
  * `-log softmax(logits)[label]`: logits are f32 [N, C], labels i32 [N]; the loss is a scalar, or [N] unreduced.
  *
  * As torch.nn.functional.cross_entropy, with more leading axes than one allowed; but the mean over no example is 0, not
  * NaN. A label outside 0..C-1 that is not ignored cannot be seen from the host; its loss is log Σ exp(logits).
+ *
+ * Logits of many classes that are a product with the table of a head are not computed as a whole where the backend can do
+ * without: then it is `headCrossEntropy`.
  *
  * @example
  * ```ts
@@ -49,33 +60,118 @@ export function crossEntropy(
   labels: Tensor,
   options: CrossEntropyOptions = {},
 ): Tensor {
-  const { ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" } =
-    options;
-  check(logits, labels, labelSmoothing);
+  check("crossEntropy", logits, labels, options);
   return scope(() => {
     const classes = logits.shape.at(-1)!;
-    const target = labels.unsqueeze(-1);
-    // A sum over a mask and no gather: its gradient is a select, that of a gather a scatter into [N, C] zeros.
-    const picked = where(iota([classes]).eq(target), logits, 0)
-      .sum({ axis: -1 });
-    let wanted = picked;
-    if (labelSmoothing > 0) {
-      wanted = picked.mul(1 - labelSmoothing)
-        .add(logits.mean({ axis: -1 }).mul(labelSmoothing));
-    }
-    const counts = labels.ne(ignoreIndex);
-    const losses = where(counts, logits.logSumExp({ axis: -1 }).sub(wanted), 0);
-    if (reduction === "none") return losses;
-    if (reduction === "sum") return losses.sum();
-    return losses.sum().div(counts.cast("f32").sum().maximum(1));
+    const factors = classes >= MANY ? factorsOf(logits) : null;
+    const terms = factors
+      ? termsOfHead(factors, labels)
+      : termsOf(logits, labels);
+    return lossOf(terms, labels, options);
   });
 }
 
-function check(logits: Tensor, labels: Tensor, labelSmoothing: number): void {
+/**
+ * The `crossEntropy` of the logits `hidden · weightᵀ` of a head: hidden is f32 [N, D], weight f32 or halves [C, D], labels
+ * are i32 [N]. More leading axes than one are allowed.
+ *
+ * On wasm neither the loss nor its gradient stores the [N, C] logits.
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals } from "@std/assert";
+ * import { ones, tensor, zeros } from "cotan";
+ * import { headCrossEntropy } from "cotan/nn";
+ *
+ * const labels = tensor(Int32Array.of(3, -100));
+ * const loss = headCrossEntropy(ones([2, 4]), zeros([8, 4]), labels);
+ * assertAlmostEquals(await loss.item(), Math.log(8), 1e-6);
+ * ```
+ */
+export function headCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  labels: Tensor,
+  options: CrossEntropyOptions = {},
+): Tensor {
+  const [C, D] = weight.shape;
+  if (weight.shape.length !== 2 || hidden.shape.at(-1) !== D) {
+    throw new ShapeError(
+      `Cannot take headCrossEntropy of ${format(hidden)} and a head of weight ${
+        format(weight)
+      }: the last axes must be the same`,
+    );
+  }
+  const logits: Type = {
+    shape: [...hidden.shape.slice(0, -1), C!],
+    dtype: "f32",
+  };
+  check("headCrossEntropy", logits, labels, options);
+  return scope(() => {
+    const factors = { x: hidden.reshape([-1, D!]), table: weight };
+    return lossOf(termsOfHead(factors, labels), labels, options);
+  });
+}
+
+/** What a loss consists of, for each example. */
+interface Terms {
+  /** log Σ exp(logits). */
+  readonly logSum: Tensor;
+  /** The logit of the label; 0 where there is none. */
+  readonly picked: Tensor;
+  /** Computes the mean of the logits. */
+  readonly mean: () => Tensor;
+}
+
+function termsOf(logits: Tensor, labels: Tensor): Terms {
+  const target = labels.unsqueeze(-1);
+  const classes = iota([logits.shape.at(-1)!]);
+  return {
+    logSum: logits.logSumExp({ axis: -1 }),
+    // A sum over a mask and no gather: its gradient is a select, that of a gather a scatter into [N, C] zeros.
+    picked: where(classes.eq(target), logits, 0).sum({ axis: -1 }),
+    mean: () => logits.mean({ axis: -1 }),
+  };
+}
+
+function termsOfHead({ x, table }: Factors, labels: Tensor): Terms {
+  const flat = labels.reshape([-1]), classes = table.shape[0]!;
+  const row = widened(table.take(flat));
+  const dot = (rows: Tensor) => x.mul(rows).sum({ axis: -1 });
+  const hasRow = flat.ge(0).and(flat.lt(classes));
+  return {
+    logSum: scoresLogSumExp(x, table).reshape(labels.shape),
+    picked: where(hasRow, dot(row), 0).reshape(labels.shape),
+    mean: () => dot(widened(table).mean({ axis: 0 })).reshape(labels.shape),
+  };
+}
+
+function lossOf(
+  { logSum, picked, mean }: Terms,
+  labels: Tensor,
+  { ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" }:
+    CrossEntropyOptions,
+): Tensor {
+  const wanted = labelSmoothing > 0
+    ? picked.mul(1 - labelSmoothing).add(mean().mul(labelSmoothing))
+    : picked;
+  const counts = labels.ne(ignoreIndex);
+  const losses = where(counts, logSum.sub(wanted), 0);
+  if (reduction === "none") return losses;
+  if (reduction === "sum") return losses.sum();
+  return losses.sum().div(counts.cast("f32").sum().maximum(1));
+}
+
+function check(
+  name: string,
+  logits: Type,
+  labels: Tensor,
+  { labelSmoothing = 0 }: CrossEntropyOptions,
+): void {
   const both = `${format(logits)} and ${format(labels)}`;
   if (labels.dtype !== "i32") {
     throw new DTypeError(
-      `Cannot take crossEntropy of ${both}: labels are i32; use cast`,
+      `Cannot take ${name} of ${both}: labels are i32; use cast`,
     );
   }
   const lead = logits.shape.slice(0, -1);
@@ -83,12 +179,12 @@ function check(logits: Tensor, labels: Tensor, labelSmoothing: number): void {
     lead.every((d, i) => d === labels.shape[i]);
   if (!fits) {
     throw new ShapeError(
-      `Cannot take crossEntropy of ${both}: labels must have the shape of logits but for the last axis`,
+      `Cannot take ${name} of ${both}: labels must have the shape of logits but for the last axis`,
     );
   }
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
     throw new RangeError(
-      `Cannot take crossEntropy with labelSmoothing ${labelSmoothing}: it must be from 0 to 1`,
+      `Cannot take ${name} with labelSmoothing ${labelSmoothing}: it must be from 0 to 1`,
     );
   }
 }

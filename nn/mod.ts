@@ -23,7 +23,11 @@ export {
 } from "./classification_loss.ts";
 export { type Conv1D, conv1D } from "./conv1d.ts";
 export type { Bottleneck } from "./bottleneck.ts";
-export { crossEntropy, type CrossEntropyOptions } from "./cross_entropy.ts";
+export {
+  crossEntropy,
+  type CrossEntropyOptions,
+  headCrossEntropy,
+} from "./cross_entropy.ts";
 export { dropout, type DropoutOptions } from "./dropout.ts";
 export {
   binaryCrossEntropy,

@@ -178,7 +178,9 @@ export function isReadable({ dtype, view }: Matrix): boolean {
 }
 
 /** (a b)ᵀ = bᵀ aᵀ. */
-function transposed({ shape, k, a, b, outputs }: MatmulKernel): MatmulKernel {
+export function transposed(
+  { shape, k, a, b, outputs }: MatmulKernel,
+): MatmulKernel {
   const rank = shape.length - 2;
   const swapped = (
     of: Shape,

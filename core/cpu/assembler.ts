@@ -206,6 +206,11 @@ export class FunctionBuilder {
       : this.get(pointer).op(i32.add);
   }
 
+  /** Pushes whether an address is below another. */
+  isBelow(a: Pointer, b: Pointer): this {
+    return this.get(a, b).op(this.bits === 64 ? i64.ltU : i32.ltU);
+  }
+
   /** Makes the address on top of the stack an integer, which it is where it stands for one. */
   wrap(): this {
     return this.bits === 64 ? this.op(i32.wrap) : this;

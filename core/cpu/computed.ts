@@ -29,8 +29,8 @@ export interface Computed {
   readonly isByRows: boolean;
   /** Columns of a panel. */
   readonly width: number;
-  /** Packs what is computed by rows or columns; without `columns`, whatever is left to `any`. */
-  readonly packers: Pick<Packers, "any" | "rows"> & { columns?: number };
+  /** Pack what is computed, into panels of that width. */
+  readonly packers: Pick<Packers, "rows" | "columns">;
   /** Most rows of a block. */
   readonly kBlock: number;
 }
@@ -64,14 +64,11 @@ export function packComputed(
     code.scope(() => {
       const [lines, elements] = isByRows ? [k, part] : [part, k];
       code.get(compute(lanes, matrix, lines, elements, { memory, stride }));
-      const isAny = !isByRows && packers.columns === undefined;
-      if (isAny) code.const(4);
       code.const(4 * stride);
       code.get(panels.base).const(panels.offset).plus();
       code.push(part.from).push(n.from).op(i32.sub).push(k.size).op(i32.mul);
       code.const(4).op(i32.mul).plus().push(k.size).push(part.size);
-      if (isAny) code.const(width).call(packers.any);
-      else code.call(isByRows ? packers.rows : packers.columns!);
+      code.call(isByRows ? packers.rows : packers.columns);
     }));
 }
 

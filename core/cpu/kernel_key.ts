@@ -6,6 +6,7 @@
  * @module
  */
 
+import { inFull } from "../plan/key.ts";
 import { exprKey, viewKey, visitExpr } from "../plan/expression.ts";
 import type { Expr, Output, SimpleKernel } from "../plan/kernel.ts";
 
@@ -31,6 +32,14 @@ export function kernelKey(kernel: SimpleKernel): string {
     const { axis, buffer, view, stride, size, index, source } = kernel;
     const roots = [add(index), add(source)];
     parts.push(`${[axis, buffer, stride, size, ...roots]} ${viewKey(view)}`);
+    return parts.join(";");
+  }
+  if (kernel.kind === "fused") {
+    const { spec, operands, results } = kernel;
+    const sites = [...operands, ...results].map((x) =>
+      x && `${x.buffer} ${x.dtype} ${x.shape} ${viewKey(x.view)}`
+    );
+    parts.push(JSON.stringify(spec, inFull), ...sites.map(String));
     return parts.join(";");
   }
   if (kernel.kind === "reduce") {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { FunctionBuilder, LocalOf, Pointer } from "./assembler.ts";
+import type { FunctionBuilder, Local, LocalOf } from "./assembler.ts";
 import { f32x4, i32x4, v128 } from "./opcodes.ts";
 
 /** A vector in a local. */
@@ -88,9 +88,9 @@ export class Lanes {
     return this.pop();
   }
 
-  /** An integer that stands as an address, in all lanes. */
-  splat(local: Pointer): Vec {
-    this.code.get(local).wrap().op(i32x4.splat);
+  /** An i32 local in all lanes. */
+  splat(local: Local): Vec {
+    this.code.get(local).op(i32x4.splat);
     return this.pop();
   }
 

@@ -14,7 +14,7 @@ import { isHalf } from "../half.ts";
 import { buffersOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
-import { withAccs } from "./arrange.ts";
+import { transposed, withAccs } from "./arrange.ts";
 import type {
   Block,
   Bound,
@@ -37,29 +37,36 @@ import {
   splitAxis,
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
-import { stripRows, TILE_BYTES } from "./strips.ts";
+import { STEPS, STRIP, TILE_BYTES } from "./strips.ts";
 import { MADD, PACK, workOf } from "./work.ts";
 
-/** Rows of a block, a multiple of those of a strip, five or six. */
-const M_BLOCK = 60;
+/** Rows of a block, whole strips; of rows that are read in place few, so that they are read whole. */
+const M_BLOCK = { packed: 60, columns: 60, rows: 20 };
 
 /** Columns of a block: its panels stay in the second cache. */
 const N_BLOCK = 512;
 
-/** Most of the inner size in a block. A longer one is faster by a few hundredths, and loses more to rounding. */
-const K_BLOCK = 96;
+/** Most bytes of a right operand that is packed as a whole: it stays in the second cache. */
+const PACKED_BYTES = 2 ** 19;
 
-/** Most columns for which packing the left operand costs more than it saves. */
-const FEW_COLUMNS = 32;
+/** Most of the inner size in a block. A longer one is hardly faster, and loses more to rounding. */
+const K_BLOCK = 128;
+
+/** Most rows of a product whose large right operand had better be the left one. */
+const FEW_ROWS = 32;
+
+/** Most columns for which packing the left operand costs more than it saves, if its rows or columns are contiguous. */
+const FEW_COLUMNS = { rows: 64, columns: 32 };
 
 /** Longest rows that are read in place, by panels: of longer ones each is on a page of its own. */
 const SHORT_ROW = 1024;
 
 /** Emits a product as a stage. */
-export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
+export function emitMatmul(stages: StageBuilder, given: MatmulKernel): void {
+  const kernel = withLargeLeft(given);
   const { shape, k } = kernel;
   if (sizeOf(shape) === 0) return;
-  const layout = layoutOf(kernel, stages.relaxed);
+  const layout = layoutOf(kernel);
   const exprs = kernel.outputs.map((o) => o.expr);
   const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
   const split = stages.divide(
@@ -81,14 +88,28 @@ export function emitMatmul(stages: StageBuilder, kernel: MatmulKernel): void {
   );
 }
 
+/**
+ * A product of few rows with a large transposed operand, a weight in a backward pass say, as (bᵀ aᵀ)ᵀ: the large one is
+ * then read in place as it lies in memory, and the small one packed. Its elements take part in so few products that
+ * packing them takes as long. Where the inner size is small that is not worth results that are stored one by one.
+ */
+function withLargeLeft(kernel: MatmulKernel): MatmulKernel {
+  const { shape, k, b } = kernel;
+  const [m, n] = shape.slice(-2) as [number, number];
+  const [row, column] = b.view.strides.slice(-2) as [number, number];
+  const isInPlace = row === 1 && column !== 1 && b.dtype === "f32" &&
+    !b.expr;
+  return isInPlace && m <= FEW_ROWS && m < n && 8 * m <= k
+    ? transposed(kernel)
+    : kernel;
+}
+
 /** How the operands of a product are read. */
 interface Layout {
-  /** Rows of a strip. */
-  readonly strip: number;
   /** Whether strips of the left operand are read by its rows, by its columns, or from a packed copy. */
   readonly orderA: "rows" | "columns" | "packed";
-  /** Whether panels of the right operand are packed. */
-  readonly packsB: boolean;
+  /** Whether panels of the right operand are read in place, from a packed copy, or from one of a block of the inner size. */
+  readonly orderB: "rows" | "packed" | "packed by blocks";
   /** The inner size of a block. */
   readonly kBlock: number;
   /** Where in a thread's scratch memory the packed left operand is; the right one is behind the tile. */
@@ -99,38 +120,46 @@ interface Layout {
   readonly bytes: number;
 }
 
-function layoutOf({ shape, k, a, b }: MatmulKernel, relaxed: boolean): Layout {
+function layoutOf({ shape, k, a, b }: MatmulKernel): Layout {
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
-  const strip = stripRows(relaxed);
   const orderA = a.dtype !== "f32" || a.expr
     ? "packed"
-    : aColumn === 1
+    : aColumn === 1 && n <= FEW_COLUMNS.rows
     ? "rows"
-    : aRow === 1 && n <= FEW_COLUMNS
+    : aRow === 1 && n <= FEW_COLUMNS.columns
     ? "columns"
     : "packed";
-  const packsB = bColumn !== 1 || n % PANEL !== 0 ||
-    m > 2 * strip || bRow > SHORT_ROW || b.dtype !== "f32" ||
-    b.expr !== undefined;
-  // Blocks of about one size, whole steps of four.
-  const kBlock = 4 * Math.ceil(k / Math.ceil(k / K_BLOCK) / 4);
-  const panelBytes = 4 * Math.min(k, kBlock);
+  // Blocks of about one size, whole steps.
+  const kBlock = STEPS * Math.ceil(k / Math.ceil(k / K_BLOCK) / STEPS);
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
-  const aAt = TILE_BYTES + (packsB ? panelBytes * columns : 0);
+  const orderB = bColumn === 1 && n % PANEL === 0 && m <= 2 * STRIP &&
+      bRow <= SHORT_ROW && b.dtype === "f32" && !b.expr
+    ? "rows"
+    : 4 * k * columns <= PACKED_BYTES && !b.expr
+    ? "packed"
+    : "packed by blocks";
+  const inBlock = Math.min(k, kBlock);
+  const bRows = { "rows": 0, "packed": k, "packed by blocks": inBlock }[orderB];
+  const aAt = TILE_BYTES + 4 * bRows * columns;
   const packsA = orderA === "packed";
-  const computedAt = aAt + (packsA ? panelBytes * (M_BLOCK + strip) : 0);
+  const computedAt = aAt +
+    (packsA ? 4 * inBlock * (M_BLOCK.packed + STRIP) : 0);
   const bytes = computedAt + (a.expr || b.expr ? computedBytes(kBlock) : 0);
-  return { strip, orderA, packsB, kBlock, aAt, computedAt, bytes };
+  return { orderA, orderB, kBlock, aAt, computedAt, bytes };
 }
 
-/** The axis by which a product takes least time: each thread packs what it needs of both operands. */
+/**
+ * The axis by which a product takes least time, in parts of whole `strip`s of rows: each thread packs what it needs of
+ * both operands.
+ */
 export function splitProduct(
   { shape, k, a, b, outputs }: MatmulKernel,
-  { orderA, packsB, strip }: Pick<Layout, "orderA" | "packsB" | "strip">,
+  { orderA, orderB }: Pick<Layout, "orderA" | "orderB">,
   { threads }: Division,
+  strip = STRIP,
 ): Split | null {
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
@@ -138,7 +167,7 @@ export function splitProduct(
   const pack = (size: number, { expr }: Matrix): number =>
     PACK * size + (expr ? workOf(size, [expr]) : 0);
   const packA = orderA === "packed" ? pack(m * k, a) : 0;
-  const packB = packsB ? pack(n * k, b) : 0;
+  const packB = orderB !== "rows" ? pack(n * k, b) : 0;
   const batch = sizeOf(shape.slice(0, rank));
   let best: Split | null = null, least = batch * (perProduct + packA + packB);
   const consider = (split: Split, divided: number, repeated: number) => {
@@ -166,12 +195,12 @@ function emitBlocks(
   start: number,
 ): void {
   const { shape, k, a, b } = kernel;
-  const { strip, orderA, packsB, kBlock } = layout;
-  const { code, relaxed } = lanes;
+  const { orderA, orderB, kBlock } = layout;
+  const { code } = lanes;
   const rank = shape.length - 2;
   const [aRow, aColumn] = a.view.strides.slice(rank) as [number, number];
   const [bRow, bColumn] = b.view.strides.slice(rank) as [number, number];
-  const shared = sharedNumbers(relaxed);
+  const shared = sharedNumbers();
   const packsA = orderA === "packed";
   const aBytes = bytesPerElement(a.dtype), bBytes = bytesPerElement(b.dtype);
   const packersA = shared.pack[a.dtype as Packed];
@@ -198,27 +227,31 @@ function emitBlocks(
         Pointer,
         Pointer,
       ];
-      code.blocks(rangeOf(rank + 1), N_BLOCK, (j) =>
-        code.blocks({ from: 0, to: k }, kBlock, (p) => {
-          if (packsB) {
+      const blocksOfK = (body: (p: Block) => void) =>
+        code.blocks({ from: 0, to: k }, kBlock, body);
+      const blocksOfM = (body: (i: Block) => void) =>
+        code.blocks(rangeOf(rank), M_BLOCK[orderA], body);
+      const multiplyBlock = (i: Block, j: Block, p: Block) => {
+        if (packsA) packA(aBase, i, p);
+        multiply(aBase, bBase, cBase, i, j, p);
+      };
+      code.blocks(rangeOf(rank + 1), N_BLOCK, (j) => {
+        if (orderB === "packed by blocks") {
+          return blocksOfK((p) => {
             packB(bBase, j, p);
-          }
-          code.blocks(rangeOf(rank), M_BLOCK, (i) => {
-            if (packsA) {
-              packA(aBase, i, p);
-            }
-            multiply(aBase, bBase, cBase, i, j, p);
-            if (outputs.length === 0) {
-              return;
-            }
-            if (k <= kBlock) {
-              return finish(i, j);
-            }
-            code.push(p.to).const(k).op(i32.eq).if(() =>
-              finish(i, j)
-            );
+            blocksOfM((i) => {
+              multiplyBlock(i, j, p);
+              if (outputs.length === 0) return;
+              code.push(p.to).const(k).op(i32.eq).if(() => finish(i, j));
+            });
           });
-        }));
+        }
+        if (orderB === "packed") packB(bBase, j, { from: 0, to: k, size: k });
+        blocksOfM((i) => {
+          blocksOfK((p) => multiplyBlock(i, j, p));
+          if (outputs.length > 0) finish(i, j);
+        });
+      });
     })
   );
 
@@ -246,24 +279,26 @@ function emitBlocks(
 
   function packA(base: Pointer, i: Block, p: Block): void {
     if (a.expr) {
-      const { any, strips: rows } = packersA;
+      const { stripRows: rows, stripColumns: columns } = packersA;
       const matrix: Computed = {
         expr: a.expr,
         axes: [-1, -2],
         isByRows: aRow === 1,
-        width: strip,
-        packers: { any, rows },
+        width: STRIP,
+        packers: { rows, columns },
         kBlock,
       };
       return packComputed(lanes, matrix, p, i, few, panelsA);
     }
     address(code, base, [[i.from, aBytes * aRow], [p.from, aBytes * aColumn]]);
-    code.const(aBytes * aColumn);
-    if (aRow !== 1) code.const(aBytes * aRow);
+    if (aRow !== 1) code.const(aBytes * (aColumn === 1 ? aRow : aColumn));
+    else code.const(aBytes * aColumn);
+    if (aRow !== 1 && aColumn !== 1) code.const(aBytes * aRow);
     code.get(scratch).const(aAt).plus();
     code.push(p.size).push(i.size);
-    if (aRow === 1) code.call(packersA.strips);
-    else code.const(strip).call(packersA.any);
+    if (aRow === 1) code.call(packersA.stripRows);
+    else if (aColumn === 1) code.call(packersA.stripColumns);
+    else code.const(STRIP).call(packersA.any);
   }
 
   function multiply(
@@ -275,14 +310,17 @@ function emitBlocks(
     p: Block,
   ): void {
     if (packsA) {
-      code.get(scratch).const(aAt).plus().const(4 * strip);
-      code.push(p.size).const(4 * strip).op(i32.mul);
+      code.get(scratch).const(aAt).plus().const(4 * STRIP);
+      code.push(p.size).const(4 * STRIP).op(i32.mul);
     } else {
       address(code, aBase, [[i.from, 4 * aRow], [p.from, 4 * aColumn]]);
       code.const(4 * (orderA === "rows" ? aRow : aColumn));
-      code.const(4 * strip * aRow);
+      code.const(4 * STRIP * aRow);
     }
-    if (packsB) {
+    if (orderB === "packed") {
+      address(code, scratch, [[p.from, 4 * PANEL]]);
+      code.const(bAt).plus().const(4 * PANEL).const(4 * PANEL * k);
+    } else if (orderB === "packed by blocks") {
       code.get(scratch).const(bAt).plus().const(4 * PANEL);
       code.push(p.size).const(4 * PANEL).op(i32.mul);
     } else {

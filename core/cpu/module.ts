@@ -52,7 +52,8 @@ export function encodeModule(
     imports.byte(1 + IMPORTED);
     imports.sized(utf8("env"));
     imports.sized(utf8("memory"));
-    imports.append([2, (isShared ? 3 : 0) + (bits === 64 ? 4 : 0), 0]);
+    // At least a page, as it has: what is known to lie in it is not compared with the size at each access.
+    imports.append([2, (isShared ? 3 : 0) + (bits === 64 ? 4 : 0), 1]);
     if (isShared) imports.unsigned(MOST_PAGES[bits]);
     imports.sized(utf8("env"));
     imports.sized(utf8("sgemm"));

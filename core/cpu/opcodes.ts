@@ -55,6 +55,7 @@ export const i32 = {
 /** Of the 64-bit integers what addresses and a waiting time take. */
 export const i64 = {
   const: 0x42,
+  ltU: 0x54,
   add: 0x7c,
   mul: 0x7e,
   shl: 0x86,

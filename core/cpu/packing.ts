@@ -26,6 +26,12 @@ import { i32, i32x4, v128 } from "./opcodes.ts";
 /** Columns of a panel of a right operand. */
 export const PANEL = 8;
 
+/** Panels whose rows are copied together. */
+const GROUP = 4;
+
+/** Rows that are read at a time. */
+const STREAMS = 16;
+
 /** What a matrix holds. */
 export type Packed = "f32" | Half;
 
@@ -63,22 +69,22 @@ export function packAny(dtype: Packed, bits: AddressBits): FunctionCode {
 }
 
 /**
- * `(source, kStride, to, k, n)`: where rows are contiguous. Up to `most` panels are packed at a time, so that the parts
- * of rows which are read together are long. What is left over is for function `any`.
+ * `(source, kStride, to, k, n)`: where rows are contiguous. Columns that do not fill a panel are for function `any`.
+ *
+ * Few rows at a time are read over all columns: as many streams as processors fetch ahead of.
  */
 export function packRows(
   dtype: Packed,
   any: number,
   width: number,
-  most: number,
   bits: AddressBits,
 ): FunctionCode {
   const { code, parameters } = functionOf(bits, "aiaii");
   const [source, kStride, to, k, n] = parameters;
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
-  const row = code.pointer(), left = code.local();
-  const panels = code.pointers(most);
+  const row = code.pointer(), [left, whole] = code.locals(2);
+  const panels = code.pointers(GROUP);
   const copyRow = (panel: Pointer, from: number) => {
     let i = 0;
     for (; i + 4 <= width; i += 4) {
@@ -92,25 +98,37 @@ export function packRows(
   };
   const copy = (group: readonly Pointer[]) => {
     const columns = width * group.length;
-    code.while(() => code.get(n).const(columns).op(i32.geS), () => {
-      code.get(source).set(row).get(k).set(left);
-      group.forEach((panel, i) => {
-        code.get(to).get(k).const(4 * width * i).op(i32.mul).plus();
-        code.set(panel);
-      });
-      code.while(() => code.get(left), () => {
-        group.forEach((panel, i) => {
-          code.scope(() => copyRow(panel, width * i));
-          code.increment(panel, 4 * width);
-        });
-        code.add(row, kStride);
-        code.increment(left, -1);
-      });
-      code.get(to, k).const(4 * columns).op(i32.mul).plus().set(to);
-      code.increment(source, bytes * columns).increment(n, -columns);
-    });
+    code.get(n, n).const(columns).op(i32.remU).op(i32.sub).set(whole);
+    code.blocks(
+      { from: 0, to: { local: k } },
+      STREAMS,
+      (rows) =>
+        code.blocks({ from: 0, to: { local: whole } }, columns, (part) => {
+          code.get(source).push(rows.from).get(kStride).op(i32.mul).plus();
+          code.push(part.from).const(bytes).op(i32.mul).plus().set(row);
+          group.forEach((panel, i) => {
+            code.push(part.from).const(width * i).op(i32.add).get(k).op(
+              i32.mul,
+            );
+            code.push(rows.from).const(width).op(i32.mul).op(i32.add);
+            code.const(4).op(i32.mul).from(to).set(panel);
+          });
+          code.push(rows.size).set(left);
+          code.doWhile(() => {
+            group.forEach((panel, i) => {
+              code.scope(() => copyRow(panel, width * i));
+              code.increment(panel, 4 * width);
+            });
+            code.add(row, kStride);
+            code.increment(left, -1);
+          }, () => code.get(left));
+        }),
+    );
+    code.get(to, whole, k).op(i32.mul).const(4).op(i32.mul).plus().set(to);
+    code.get(source, whole).const(bytes).op(i32.mul).plus().set(source);
+    code.get(n, whole).op(i32.sub).set(n);
   };
-  if (most > 1) copy(panels);
+  copy(panels);
   copy(panels.slice(0, 1));
   code.get(source, kStride).const(bytes).get(to, k, n).const(width).call(any);
   return code.finish();
@@ -123,6 +141,7 @@ export function packRows(
 export function packColumns(
   dtype: Packed,
   any: number,
+  width: number,
   bits: AddressBits,
 ): FunctionCode {
   const { code, parameters } = functionOf(bits, "aiaii");
@@ -130,8 +149,8 @@ export function packColumns(
   const v = new Lanes(code, false);
   const bytes = bytesPerElement(dtype);
   const left = code.local();
-  const columns = code.pointers(PANEL);
-  code.while(() => code.get(n).const(PANEL).op(i32.geS), () => {
+  const columns = code.pointers(width);
+  code.while(() => code.get(n).const(width).op(i32.geS), () => {
     columns.forEach((column, j) => {
       code.get(j === 0 ? source : columns[j - 1]!);
       if (j > 0) code.get(nStride).plus();
@@ -139,28 +158,41 @@ export function packColumns(
     });
     code.get(k).set(left);
     code.while(() => code.get(left).const(4).op(i32.geS), () => {
-      code.scope(() => {
-        const loaded = columns.map((column) => {
-          const four = loadFour(v, dtype, column, 0);
-          code.increment(column, 4 * bytes);
-          return four;
-        });
-        [0, 4].forEach((j) =>
-          transpose(v, loaded.slice(j, j + 4)).forEach((x, i) =>
-            code.get(to, x.local).memory(v128.store, 4 * (PANEL * i + j))
-          )
-        );
-      });
-      code.increment(to, 16 * PANEL).increment(left, -4);
+      for (let j = 0; j < width; j += 4) copyFour(j);
+      code.increment(to, 16 * width).increment(left, -4);
     });
     code.get(columns[0]!).const(bytes).get(nStride, to, left);
-    code.const(PANEL).const(PANEL).call(any);
-    code.get(to, left).const(4 * PANEL).op(i32.mul).plus().set(to);
-    code.get(source, nStride).const(PANEL).op(i32.mul).plus();
-    code.set(source).increment(n, -PANEL);
+    code.const(width).const(width).call(any);
+    code.get(to, left).const(4 * width).op(i32.mul).plus().set(to);
+    code.get(source, nStride).const(width).op(i32.mul).plus();
+    code.set(source).increment(n, -width);
   });
-  code.get(source).const(bytes).get(nStride, to, k, n).const(PANEL).call(any);
+  code.get(source).const(bytes).get(nStride, to, k, n).const(width).call(any);
   return code.finish();
+
+  /** Copies four elements of the up to four columns from `first` on. */
+  function copyFour(first: number): void {
+    code.scope(() => {
+      const loaded = columns.slice(first, first + 4).map((column) => {
+        const four = loadFour(v, dtype, column, 0);
+        code.increment(column, 4 * bytes);
+        return four;
+      });
+      const at = (element: number, column: number) =>
+        4 * (width * element + first + column);
+      if (loaded.length === 4) {
+        transpose(v, loaded).forEach((x, i) =>
+          code.get(to, x.local).memory(v128.store, at(i, 0))
+        );
+      } else {
+        loaded.forEach((x, j) => {
+          for (let i = 0; i < 4; i++) {
+            code.get(to, x.local).memory(v128.store32Lane, at(i, j), i);
+          }
+        });
+      }
+    });
+  }
 }
 
 /** Four neighbours as floats. */

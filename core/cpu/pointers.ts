@@ -182,7 +182,8 @@ export class Pointers {
   /** The integer values of a view in the vector of a copy. */
   position(view: View, copy: number): Vec {
     const site = { buffer: null, view };
-    const base = this.#lanes.splat(this.#get(site).local);
+    this.#lanes.code.get(this.#get(site).local).wrap().op(i32x4.splat);
+    const base = this.#lanes.pop();
     const { start, stride } = this.#reach(site, copy, []);
     const isAlone = this.phase.width === 1;
     const steps = [0, 1, 2, 3].map((i) => start + (isAlone ? 0 : i * stride));

@@ -20,6 +20,7 @@ import type {
 import { arrangeMatmul, isRowProduct } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
+import { emitFused } from "./fused.ts";
 import { kernelKey } from "./kernel_key.ts";
 import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
@@ -149,6 +150,10 @@ function compileKernel(
       break;
     case "matmul":
       shared = emitProduct(builder, arranged, leastForBlas);
+      break;
+    case "fused":
+      shared = emitFused(builder, arranged);
+      break;
   }
   const { stages, scratch } = builder;
   return { stages, scratch, shared };
@@ -170,7 +175,7 @@ function emitProduct(
     return 0;
   }
   emitMatmul(builder, kernel);
-  return sharedCount(kernel, builder.relaxed);
+  return sharedCount(kernel);
 }
 
 function most(numbers: readonly number[]): number {

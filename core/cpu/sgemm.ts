@@ -97,10 +97,10 @@ export function emitSgemm(
   const [m, n] = shape.slice(rank) as [number, number];
   const exprs = kernel.outputs.map((o) => o.expr);
   const work = MADD * sizeOf(shape) * k + workOf(sizeOf(shape), exprs);
-  const layout = { orderA: "packed", packsB: true, strip: GRAIN } as const;
+  const layout = { orderA: "packed", orderB: "packed" } as const;
   const split = stages.divide(
     work,
-    (division) => splitProduct(kernel, layout, division),
+    (division) => splitProduct(kernel, layout, division, GRAIN),
   );
   const isApart = split !== null && split.axis < rank;
   const { c, outputs } = targetOf(

@@ -16,10 +16,10 @@ import {
   packRows,
   PANEL,
 } from "./packing.ts";
-import { allStrips, strip, stripRows } from "./strips.ts";
+import { allStrips, STRIP, strip } from "./strips.ts";
 
-/** Panels of a right operand that are packed together. */
-const GROUP = 8;
+/** Functions that pack matrices of one dtype. */
+const PACKERS = 5;
 
 /** Numbers of the functions that pack a matrix of one dtype. */
 export interface Packers {
@@ -29,8 +29,10 @@ export interface Packers {
   readonly rows: number;
   /** Packs a right operand with contiguous columns. */
   readonly columns: number;
-  /** Packs a left operand with contiguous columns, into panels as wide as a strip is high. */
-  readonly strips: number;
+  /** The same for a left operand, into panels as wide as a strip is high: where its columns are contiguous. */
+  readonly stripRows: number;
+  /** Where the rows of a left operand are contiguous. */
+  readonly stripColumns: number;
 }
 
 /** Numbers of the shared functions. */
@@ -44,13 +46,13 @@ export interface Shared {
 }
 
 /** The numbers of the shared functions. */
-export function sharedNumbers(relaxed: boolean): Shared {
-  const rows = 4 + 2 * stripRows(relaxed);
+export function sharedNumbers(): Shared {
+  const rows = PACKERS + 2 * STRIP;
   return {
     pack: {
       f32: packersFrom(0),
       bf16: packersFrom(rows + 2),
-      f16: packersFrom(rows + 6),
+      f16: packersFrom(rows + 2 + PACKERS),
     },
     rows,
     columns: rows + 1,
@@ -58,13 +60,10 @@ export function sharedNumbers(relaxed: boolean): Shared {
 }
 
 /** How many of the shared functions must be there for a product. */
-export function sharedCount(
-  { a, b }: MatmulKernel,
-  relaxed: boolean,
-): number {
-  const { pack, columns } = sharedNumbers(relaxed);
+export function sharedCount({ a, b }: MatmulKernel): number {
+  const { pack, columns } = sharedNumbers();
   const isWide = a.dtype === "f32" && b.dtype === "f32";
-  return 1 + (isWide ? columns : pack.f16.strips);
+  return 1 + (isWide ? columns : pack.f16.stripColumns);
 }
 
 /** The shared functions in the order of their numbers. */
@@ -72,24 +71,24 @@ export function sharedFunctions(
   relaxed: boolean,
   bits: AddressBits,
 ): FunctionCode[] {
-  const most = stripRows(relaxed);
-  const { pack } = sharedNumbers(relaxed);
+  const { pack } = sharedNumbers();
   const packers = (dtype: Packed): FunctionCode[] => {
     const { any } = pack[dtype];
     return [
       packAny(dtype, bits),
-      packRows(dtype, any, PANEL, GROUP, bits),
-      packColumns(dtype, any, bits),
-      packRows(dtype, any, most, 1, bits),
+      packRows(dtype, any, PANEL, bits),
+      packColumns(dtype, any, PANEL, bits),
+      packRows(dtype, any, STRIP, bits),
+      packColumns(dtype, any, STRIP, bits),
     ];
   };
-  const heights = Array.from({ length: most }, (_, i) => i + 1);
+  const heights = Array.from({ length: STRIP }, (_, i) => i + 1);
   return [
     ...packers("f32"),
     ...heights.map((rows) => strip(rows, "rows", relaxed, bits)),
     ...heights.map((rows) => strip(rows, "columns", relaxed, bits)),
-    allStrips(most, 4, bits),
-    allStrips(most, 4 + most, bits),
+    allStrips(PACKERS, bits),
+    allStrips(PACKERS + STRIP, bits),
     ...packers("bf16"),
     ...packers("f16"),
   ];
@@ -100,6 +99,7 @@ function packersFrom(first: number): Packers {
     any: first,
     rows: first + 1,
     columns: first + 2,
-    strips: first + 3,
+    stripRows: first + 3,
+    stripColumns: first + 4,
   };
 }

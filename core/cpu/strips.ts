@@ -22,10 +22,14 @@ import { PANEL } from "./packing.ts";
 /** Bytes of the tile. */
 export const TILE_BYTES = 256;
 
-/** Rows of a strip: sums, a panel's row and an element fill 15 registers; without fused multiply-add, a product too. */
-export function stripRows(relaxed: boolean): number {
-  return relaxed ? 6 : 5;
-}
+/**
+ * Rows of a strip: its sums, a panel's row, four elements and one of them in all lanes fill 14 registers of 15; without
+ * fused multiply-add a product takes the last.
+ */
+export const STRIP = 5;
+
+/** Steps along the inner size in an iteration. */
+export const STEPS = 8;
 
 /**
  * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order
@@ -46,6 +50,10 @@ export function strip(
     () => [v.variable(), v.variable()],
   );
   const row = [v.variable(), v.variable()], element = v.variable();
+  // Engines that check each address spend more on a load than on a shuffle. A sum that is not fused needs the register.
+  const four = order === "columns" && rows >= 4 && relaxed
+    ? v.variable()
+    : null;
   const pointers = code.pointers(order === "rows" ? rows : 1);
   const [panel, to] = code.pointers(2), left = code.local();
   const zero = v.float(0);
@@ -55,10 +63,17 @@ export function strip(
       code.get(panel).memory(v128.load, 16 * j).set(x.local)
     );
     code.add(panel, kStride);
+    if (four) code.get(pointers[0]!).memory(v128.load).set(four.local);
     sums.forEach((pair, i) => {
-      code.get(pointers[order === "rows" ? i : 0]!);
-      code.memory(v128.load32Splat, 4 * (order === "rows" ? u : i));
-      code.set(element.local);
+      if (four && i < 4) {
+        code.scope(() =>
+          v.assign(element, v.shuffle(four, four, [i, i, i, i]))
+        );
+      } else {
+        code.get(pointers[order === "rows" ? i : 0]!);
+        code.memory(v128.load32Splat, 4 * (order === "rows" ? u : i));
+        code.set(element.local);
+      }
       pair.forEach((sum, j) =>
         code.scope(() => v.assign(sum, v.madd(element, row[j]!, sum)))
       );
@@ -95,7 +110,7 @@ export function strip(
       code.set(p);
     });
     code.get(b).set(panel).get(k).set(left);
-    steps(4);
+    steps(STEPS);
     steps(1);
     code.get(n).const(PANEL).op(i32.geS).if(() => {
       code.get(c).set(to).get(isFirst);
@@ -135,13 +150,9 @@ export function strip(
 
 /**
  * `(a, aStride, aStep, b, kStride, panelStride, c, cStride, m, n, k, isFirst, tile)`: all strips of a block, `aStep`
- * bytes apart. Strips of i rows, up to `most`, are function `first + i - 1`.
+ * bytes apart. Those of i rows are for function `first + i - 1`.
  */
-export function allStrips(
-  most: number,
-  first: number,
-  bits: AddressBits,
-): FunctionCode {
+export function allStrips(first: number, bits: AddressBits): FunctionCode {
   const { code, parameters } = functionOf(bits, "aiiaiiaiiiiia");
   const [a, aStride, aStep, b, kStride, panelStride, c, cStride, m, ...rest] =
     parameters;
@@ -149,13 +160,13 @@ export function allStrips(
     code.get(a, aStride, b, kStride, panelStride, c, cStride, ...rest);
     code.call(first + rows - 1);
   };
-  code.while(() => code.get(m).const(most).op(i32.geS), () => {
-    call(most);
+  code.while(() => code.get(m).const(STRIP).op(i32.geS), () => {
+    call(STRIP);
     code.add(a, aStep);
-    code.get(c, cStride).const(most).op(i32.mul).plus().set(c);
-    code.increment(m, -most);
+    code.get(c, cStride).const(STRIP).op(i32.mul).plus().set(c);
+    code.increment(m, -STRIP);
   });
-  for (let rows = 1; rows < most; rows++) {
+  for (let rows = 1; rows < STRIP; rows++) {
     code.get(m).const(rows).op(i32.eq).if(() => call(rows));
   }
   return code.finish();

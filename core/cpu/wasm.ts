@@ -23,6 +23,7 @@ import type { Plan } from "../plan/kernel.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { type AddressBits, functionOf } from "./assembler.ts";
 import { type Blas, openBlas } from "./blas.ts";
+import { fusedKinds } from "./fused.ts";
 import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
@@ -106,6 +107,7 @@ class WasmBackend implements Backend {
     bytesPerBinding: 2 ** 31,
     unpacksOperands: true,
     alignment: LINE,
+    fused: fusedKinds,
   };
   #heapOrNone: Heap | null;
   #blas: Blas | null;

@@ -7,6 +7,10 @@
  */
 
 export * from "./activation.ts";
+export {
+  dotProductAttention,
+  type DotProductAttentionOptions,
+} from "./attention.ts";
 export * from "./chunks.ts";
 export { conv } from "./conv.ts";
 export * from "./create.ts";
@@ -60,5 +64,6 @@ export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
+export { type Factors, factorsOf, scoresLogSumExp } from "./scores.ts";
 export * from "./sort.ts";
 export { unpack } from "./unpack.ts";

@@ -57,6 +57,7 @@ export function coalesce(kernel: Kernel): Kernel {
     case "matmul":
       return joinBatch(kernel);
     case "scatter":
+    case "fused":
       return kernel;
     case "group":
       return {

@@ -7,15 +7,24 @@
  */
 
 import { bytesPerElement } from "../backend.ts";
+import { toposort } from "../graph.ts";
+import { ops } from "../ops.ts";
 import { type Shape, sizeOf, type Type } from "../shape.ts";
 import { exprsOf, visitExpr } from "./expression.ts";
-import type { Expr, Kernel, Place, Plan, SimpleKernel } from "./kernel.ts";
+import type {
+  Expr,
+  FusedKernel,
+  Kernel,
+  Place,
+  Plan,
+  SimpleKernel,
+} from "./kernel.ts";
 import { walkSteps } from "./loops.ts";
 
 /** One kernel of a program. */
 export interface ProgramKernel {
   /** What kind of loop it is; a group is several small kernels in one launch. */
-  readonly kind: "map" | "reduce" | "matmul" | "scatter" | "group";
+  readonly kind: "map" | "reduce" | "matmul" | "scatter" | "fused" | "group";
   /** Loop extents; of a group, the number of its parts. */
   readonly shape: Shape;
   /** Floating-point operations. */
@@ -165,6 +174,8 @@ function summary(kernel: Kernel): string {
       }`;
     case "scatter":
       return `scatter ${shape} along axis ${kernel.axis}`;
+    case "fused":
+      return `${kernel.spec.kind} ${shape}`;
   }
 }
 
@@ -188,6 +199,7 @@ function flopsOf(kernel: Kernel): number {
   if (kernel.kind === "group") return total(kernel.parts.map(flopsOf));
   const points = sizeOf(kernel.shape);
   if (kernel.kind === "scatter") return points;
+  if (kernel.kind === "fused") return definedFlops(kernel);
   if (kernel.kind !== "reduce") {
     const product = kernel.kind === "matmul" ? 2 * kernel.k : 0;
     return points * (product + callsIn(kernel));
@@ -198,6 +210,20 @@ function flopsOf(kernel: Kernel): number {
     ...kernel,
     passes: [],
   }));
+}
+
+/** Operations of what a fused kernel computes, though it may do without some of them. */
+function definedFlops({ definition }: FusedKernel): number {
+  return total(
+    toposort(definition.outputs).map(({ op, shape, inputs }) => {
+      const { kind } = ops[op];
+      if (kind === "product") {
+        return 2 * sizeOf(shape) * inputs[0]!.shape.at(-1)!;
+      }
+      if (kind === "reduce") return sizeOf(inputs[0]!.shape);
+      return kind === "elementwise" && op !== "cast" ? sizeOf(shape) : 0;
+    }),
+  );
 }
 
 function callsIn(kernel: SimpleKernel): number {

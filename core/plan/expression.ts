@@ -185,9 +185,9 @@ export function mapMatrix(matrix: Matrix, move: (view: View) => View): Matrix {
   return expr ? { ...moved, expr: mapViews(expr, move)! } : moved;
 }
 
-/** Every store of a kernel but those of a scatter. */
+/** Every store of a kernel that has an expression. */
 export function outputsOf(kernel: SimpleKernel): readonly Output[] {
-  if (kernel.kind === "scatter") return [];
+  if (kernel.kind === "scatter" || kernel.kind === "fused") return [];
   if (kernel.kind !== "reduce") return kernel.outputs;
   return [...kernel.passes.flatMap((p) => p.outputs), ...kernel.outputs];
 }
@@ -220,7 +220,7 @@ export function mapKernel(
   kernel: SimpleKernel,
   { buffer, expr, view = (view) => view }: Rewrite,
 ): SimpleKernel {
-  const operand = (matrix: Matrix): Matrix => ({
+  const operand = <M extends Matrix>(matrix: M): M => ({
     ...matrix,
     buffer: buffer(matrix.buffer),
     view: view(matrix.view, matrix.buffer),
@@ -258,6 +258,12 @@ export function mapKernel(
         a: operand(kernel.a),
         b: operand(kernel.b),
         outputs: mapOutputs(kernel.outputs),
+      };
+    case "fused":
+      return {
+        ...kernel,
+        operands: kernel.operands.map(operand),
+        results: kernel.results.map((result) => result && operand(result)),
       };
   }
 }

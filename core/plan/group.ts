@@ -140,9 +140,10 @@ function cut(
           roots.add(node);
           break;
         }
-        // The first carries are copied anyway.
+        // The first carries of a loop are copied anyway.
         node.inputs.forEach((operand, i) => {
-          const isRead = i >= (node.params as Params["scan"]).carries;
+          const { carries = 0 } = node.params as Partial<Params["scan"]>;
+          const isRead = i >= carries;
           use(isRead ? narrowed(operand) : operand, [{}], isRead);
         });
         break;

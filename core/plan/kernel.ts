@@ -10,7 +10,8 @@
  */
 
 import type { DType } from "../dtype.ts";
-import type { ElementwiseName } from "../node.ts";
+import type { FusedSpec } from "../fused_spec.ts";
+import type { ElementwiseName, Graph } from "../node.ts";
 import type { Shape } from "../shape.ts";
 
 /** An affine function of the loop indices: `offset + Σ strides[axis] · index[axis]`. */
@@ -229,12 +230,35 @@ export interface ScatterKernel {
   readonly source: Expr;
 }
 
+/** An operand or result of a fused function: its elements are at `view` over its shape. */
+export interface Strided extends Matrix {
+  /** Its shape. */
+  readonly shape: Shape;
+}
+
+/** A function that a backend has code of its own for. The buffers of its results are none of the others. */
+export interface FusedKernel<S extends FusedSpec = FusedSpec> {
+  /** Discriminates kernels. */
+  readonly kind: "fused";
+  /** Which function. */
+  readonly spec: S;
+  /** Shape of the first result. */
+  readonly shape: Shape;
+  /** What it reads. */
+  readonly operands: readonly Strided[];
+  /** Where it stores its results; null for one that nobody reads. */
+  readonly results: readonly (Strided | null)[];
+  /** What it computes: an input for each operand, an output for each result. */
+  readonly definition: Graph;
+}
+
 /** A kernel with one index space. */
 export type SimpleKernel =
   | MapKernel
   | ReduceKernel
   | MatmulKernel
-  | ScatterKernel;
+  | ScatterKernel
+  | FusedKernel;
 
 /** Kernels that are independent of one another, in one launch: the update of many parameters, say. */
 export interface GroupKernel {

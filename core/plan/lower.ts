@@ -16,6 +16,7 @@ import { type Grouping, groupNodes } from "./group.ts";
 import { type Build, inline, type InlineState, load } from "./inline.ts";
 import { asEpilogue, withAcc } from "./accumulate.ts";
 import type { Expr, Output, SimpleKernel, View } from "./kernel.ts";
+import { lowerFused } from "./fused.ts";
 import { lowerLoop } from "./loop.ts";
 import type { Lowered, Program } from "./lowered.ts";
 import {
@@ -32,9 +33,9 @@ import { backView, contiguous, isView } from "./view.ts";
 interface State extends InlineState, Program {
   /** How the graph is cut. */
   readonly grouping: Grouping;
-  /** The parts of each loop that are read. */
+  /** The parts of each tuple that are read. */
   readonly parts: ReadonlyMap<Node, ReadonlyMap<number, Node>>;
-  /** Whether a node may change the value of another in place: that is donated, and nothing reads it any more. */
+  /** Whether a node may change the value of another in place: nothing else reads that, or it is donated and has been read. */
   mayChange(node: Node, operand: Node): boolean;
 }
 
@@ -74,15 +75,21 @@ function lowerGraph(
     ids: new Map(graph.inputs.map((node, i) => [node, inputs[i]!])),
     parts: partsRead(toposort(graph.outputs)),
     mayChange: (node, operand) =>
-      donated.has(operand) &&
-      readersOf(graph, operand, grouping.roots)
-        .every((reader) => reader === node || state.ids.has(reader)),
+      (donated.has(operand) || isOwn(operand)) &&
+      readersOf(graph, operand, grouping.roots).every((reader) =>
+        reader === node || donated.has(operand) && state.ids.has(reader)
+      ),
     materialize: (node) => materialize(state, node),
   };
   for (const node of schedule(graph, grouping.roots)) {
     materialize(state, node);
   }
   return graph.outputs.map((node) => materialize(state, node));
+}
+
+/** Whether a node has a value that no other has: of a loop, parts may be the same. */
+function isOwn({ op, inputs }: Node): boolean {
+  return op === "part" ? inputs[0]!.op === "call" : op !== "input";
 }
 
 /** The nodes with values of their own, and outputs, that read a node: directly or through what is computed inside them. */
@@ -343,19 +350,18 @@ function lowerScatter(state: State, node: Node): number {
 }
 
 function lowerPart(state: State, node: Node): number {
-  const [loop] = node.inputs;
-  const parts = state.parts.get(loop!)!;
-  const values = lowerLoop(
-    {
-      ...state,
-      emit: (kernel) => emit(state, kernel),
-      create: (type) => newValue(state, type),
-      store: (x, id) => store(state, x, id, contiguous(x.shape)),
-      lower: (graph, inputs) => lowerGraph(state, graph, inputs),
-    },
-    loop!,
-    new Set(parts.keys()),
-  );
+  const [tuple] = node.inputs;
+  const parts = state.parts.get(tuple!)!;
+  const context = {
+    ...state,
+    emit: (kernel: SimpleKernel) => emit(state, kernel),
+    create: (type: Type) => newValue(state, type),
+    store: (x: Node, id: number) => store(state, x, id, contiguous(x.shape)),
+    lower: (graph: Graph, inputs: readonly number[]) =>
+      lowerGraph(state, graph, inputs),
+  };
+  const lower = tuple!.op === "scan" ? lowerLoop : lowerFused;
+  const values = lower(context, tuple!, new Set(parts.keys()));
   for (const [index, part] of parts) state.ids.set(part, values.get(index)!);
   return state.ids.get(node)!;
 }

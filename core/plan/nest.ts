@@ -43,12 +43,12 @@ export function loopsOf({ shape, over }: Nest): Shape {
   return [...shape, ...over];
 }
 
-/** The nest of a kernel whose loops are these axes of the space it came from; null for a scatter. */
+/** The nest of a kernel whose loops are these axes of the space it came from; null for a scatter or a fused one. */
 export function nestOf(
   kernel: SimpleKernel,
   axes: readonly number[],
 ): Nest | null {
-  if (kernel.kind === "scatter") return null;
+  if (kernel.kind === "scatter" || kernel.kind === "fused") return null;
   const { shape, outputs } = kernel;
   const nest = { shape, over: [], axes, product: null, reductions: [] };
   switch (kernel.kind) {

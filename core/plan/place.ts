@@ -158,11 +158,11 @@ function partsOf(kernel: Kernel): readonly SimpleKernel[] {
 
 /** Values that a kernel stores to, each once. */
 export function writtenBy(kernel: Kernel): number[] {
-  const written = partsOf(kernel).flatMap((part) =>
-    part.kind === "scatter"
-      ? [part.buffer]
-      : outputsOf(part).map(({ buffer }) => buffer)
-  );
+  const written = partsOf(kernel).flatMap((part) => {
+    if (part.kind === "scatter") return [part.buffer];
+    const stores = part.kind === "fused" ? part.results : outputsOf(part);
+    return stores.flatMap((store) => store ? [store.buffer] : []);
+  });
   return [...new Set(written)];
 }
 
@@ -173,6 +173,7 @@ export function readBy(kernel: Kernel): Set<number> {
     if (part.kind === "matmul") {
       operandsRead(part).forEach((id) => read.add(id));
     }
+    if (part.kind === "fused") part.operands.forEach((x) => read.add(x.buffer));
     if (part.kind !== "reduce") {
       loadsOf(exprsOf(part)).forEach((id) => read.add(id));
       continue;
@@ -212,7 +213,7 @@ export function overwritable(
 ): number[] {
   const parts = partsOf(kernel);
   const part = parts.find((p) => writtenBy(p).includes(id))!;
-  if (part.kind === "scatter") return [];
+  if (part.kind === "scatter" || part.kind === "fused") return [];
   const { size, dtype } = values[id]!;
   const { space, before, late } = readsAround(part, id);
   const store = outputsOf(part).find(({ buffer }) => buffer === id)!;
@@ -250,7 +251,7 @@ interface Reads {
 
 /** In a reduction the walks up to the first that stores a value come before; or all of them, and what rows store is. */
 function readsAround(
-  kernel: Exclude<SimpleKernel, { kind: "scatter" }>,
+  kernel: Exclude<SimpleKernel, { kind: "scatter" | "fused" }>,
   id: number,
 ): Reads {
   if (kernel.kind !== "reduce") {

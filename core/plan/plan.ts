@@ -19,6 +19,7 @@ import { place, readBy, writtenBy } from "./place.ts";
 import { fewestBindings } from "./reach.ts";
 import { simplify } from "./simplify.ts";
 import { rewriteStretches } from "./stretches.ts";
+import { inlineCalls } from "./subgraphs.ts";
 
 /** Plans a graph within the limits of a backend; `donated` tells which inputs may be overwritten. */
 export function buildPlan(
@@ -27,7 +28,7 @@ export function buildPlan(
   limits: Limits,
 ): Plan {
   const lowered = copyRepeats(
-    lower(simplify(graph), limits, donated),
+    lower(simplify(inlineCalls(graph, limits.fused)), limits, donated),
     graph.inputs,
     donated,
   );

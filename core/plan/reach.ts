@@ -70,6 +70,10 @@ export function reachOf(kernel: Kernel): Reach[] {
         ...loadsOf(exprsOf(kernel), shape),
       ];
     }
+    case "fused":
+      return [...kernel.operands, ...kernel.results].flatMap((x) =>
+        x ? [access(x.buffer, x.view, x.shape, x.dtype)] : []
+      );
   }
 }
 

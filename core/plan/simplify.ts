@@ -15,12 +15,12 @@ import { scalars } from "../scalars.ts";
 import type { DType } from "../dtype.ts";
 import { inFull } from "./key.ts";
 import { format, sameShape, sizeOf } from "../shape.ts";
-import { inlineCalls, pruneLoops } from "./subgraphs.ts";
+import { pruneLoops } from "./subgraphs.ts";
 import { isView, isWidened, narrowed } from "./view.ts";
 
 /** The same function with fewer nodes. */
 export function simplify(whole: Graph): Graph {
-  const graph = pruneLoops(inlineCalls(whole));
+  const graph = pruneLoops(whole);
   const known = new Map<string, Node>();
   const ids = new Map<Node, number>();
   const simpler = new Map<Node, Node>();
@@ -111,7 +111,8 @@ function reduce(node: Node, alone: boolean): Node {
     case "cast":
       return x!.dtype === node.dtype ? x! : node;
     case "add":
-      return b === 0 ? x! : a === 0 ? y! : joined(x!, y!) ?? node;
+      if (b === 0 || a === 0) return b === 0 ? x! : y!;
+      return joined(x!, y!) ?? scattered(x!, y!) ?? scattered(y!, x!) ?? node;
     case "sub":
       return b === 0 ? x! : node;
     case "mul":
@@ -211,6 +212,14 @@ function joined(x: Node, y: Node): Node | null {
   }
   const together = bind("concat", parts, { axis: axis! });
   return bind("pad", [together], { ...p, high: q.high });
+}
+
+/** What is added to a scatter into zeros takes the place of these: nothing as large is stored beside it. */
+function scattered(x: Node, y: Node): Node | null {
+  if (x.op !== "scatterAdd") return null;
+  const [into, ...what] = x.inputs;
+  if (valueOf(into!) !== 0) return null;
+  return bind("scatterAdd", [y, ...what], x.params as Params["scatterAdd"]);
 }
 
 function swapsLast(perm: readonly number[]): boolean {

@@ -1,28 +1,40 @@
 /**
- * Sub-graphs of a graph to be planned: calls become what they call, loops lose what nobody reads.
+ * Sub-graphs of a graph to be planned: calls become what they call or stay one kernel, loops lose what nobody reads.
  *
  * This module is browser compatible.
  *
  * @module
  */
 
+import { type FusedKind, resultsOf } from "../fused_spec.ts";
 import { splice, toposort } from "../graph.ts";
 import type { Call, Graph, Node, Params, ScanParams } from "../node.ts";
 import { bind, part } from "../ops.ts";
 
-/** The same graph without calls. */
-export function inlineCalls(graph: Graph): Graph {
+/** The same graph without calls, but for those of functions that a backend has kernels for. */
+export function inlineCalls(
+  graph: Graph,
+  fused: ReadonlySet<FusedKind> = new Set(),
+): Graph {
   const order = toposort(graph.outputs);
   if (!order.some(({ op }) => op === "part")) return graph;
   const simpler = new Map<Node, Node>();
   const results = new Map<Node, Node[]>();
+  const read = partsRead(order);
+  const isKernel = (node: Node): boolean => {
+    const { fused: spec } = node.params as Partial<Call>;
+    return !!spec && fused.has(spec.kind) &&
+      Math.max(...read.get(node)!.keys()) < resultsOf[spec.kind];
+  };
   for (const node of order) {
     const inputs = node.inputs.map((x) => simpler.get(x) ?? x);
     const changed = inputs.some((x, i) => x !== node.inputs[i]);
     const own = changed ? { ...node, inputs } : node;
-    if (node.op === "call" || node.op === "scan") {
+    if (isKernel(node)) {
+      simpler.set(node, own);
+    } else if (node.op === "call" || node.op === "scan") {
       const params = node.params as Call;
-      const body = inlineCalls(params.body);
+      const body = inlineCalls(params.body, fused);
       if (node.op === "call") results.set(node, splice(body, inputs));
       else simpler.set(node, { ...own, params: { ...params, body } });
     } else {
@@ -58,8 +70,8 @@ export function pruneLoops(graph: Graph): Graph {
       renumber.set(node, pruned.renumber);
     } else if (node.op === "part") {
       const { index } = node.params as Params["part"];
-      const to = renumber.get(node.inputs[0]!)!;
-      own = part(inputs[0]!, to(index), node);
+      const to = renumber.get(node.inputs[0]!);
+      if (to) own = part(inputs[0]!, to(index), node);
     }
     simpler.set(node, own);
   }

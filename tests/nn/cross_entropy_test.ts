@@ -1,7 +1,12 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { grad, ShapeError, type Tensor, tensor, zeros } from "cotan";
+import { grad, jit, ShapeError, type Tensor, tensor, zeros } from "cotan";
 import fc from "fast-check";
-import { crossEntropy } from "cotan/nn";
+import {
+  crossEntropy,
+  type CrossEntropyOptions,
+  headCrossEntropy,
+} from "cotan/nn";
+import { eachBackend, withThreads } from "../support/backends.ts";
 import { assertClose, useOracle, values, varied } from "./support.ts";
 
 Deno.test.beforeAll(useOracle);
@@ -102,5 +107,108 @@ Deno.test("labels of another shape or dtype are errors, and so is a smoothing ab
     () => crossEntropy(zeros([1, C]), labelsOf([1]), { labelSmoothing: 2 }),
     RangeError,
     "Cannot take crossEntropy with labelSmoothing 2: it must be from 0 to 1",
+  );
+});
+
+const V = 4099, D = 3;
+
+/** Options and labels that a loss of a head must take as one of its logits does. */
+const forms: readonly [CrossEntropyOptions, number[]][] = [
+  [{}, [4098, 0, 7, -100]],
+  [{ reduction: "sum", ignoreIndex: 7 }, [4098, 0, 7, 7]],
+  [{ reduction: "none", labelSmoothing: 0.1 }, [5, -100, 4097, 1]],
+  [{}, [-100, -100, -100, -100]],
+  // No such classes: the loss is log Σ exp.
+  [{ reduction: "none" }, [V, -1, 3, 2 ** 31 - 1]],
+];
+
+type Head = { readonly h: Tensor; readonly w: Tensor };
+type HeadLoss = (p: Head, labels: Tensor, o: CrossEntropyOptions) => Tensor;
+
+const withLogits: HeadLoss = ({ h, w }, labels, options) =>
+  crossEntropy(h.matmul(w.transpose()).add(0), labels, options);
+const ofProduct: HeadLoss = ({ h, w }, labels, options) =>
+  crossEntropy(
+    h.matmul(w.transpose()).reshape([-1, V]).reshape([2, 2, V]),
+    labels,
+    options,
+  );
+const direct: HeadLoss = ({ h, w }, labels, options) =>
+  headCrossEntropy(h, w, labels, options);
+
+eachBackend(
+  "a loss of a head is that of its logits, with both gradients",
+  async () => {
+    const head = { h: varied([2, 2, D]), w: varied([V, D], 2) };
+    for (const [options, list] of forms) {
+      const labels = labelsOf(list).reshape([2, 2]);
+      const all = (f: HeadLoss) => {
+        const loss = (p: Head) => f(p, labels, options);
+        const step = jit((p: Head) => {
+          const sum = (p: Head) => loss(p).sum();
+          return [
+            loss(p),
+            grad((h: Tensor) => sum({ h, w: p.w }))(p.h),
+            grad(sum)(p).w,
+          ];
+        });
+        return step(head);
+      };
+      const expected = all(withLogits);
+      for (const f of [ofProduct, direct]) {
+        for (const [i, x] of all(f).entries()) {
+          await assertClose(x, await expected[i]!.data(), {
+            shape: expected[i]!.shape,
+            within: 5e-6,
+          });
+        }
+      }
+    }
+  },
+  withThreads,
+);
+
+eachBackend("a head of halves has the loss of its numbers", async () => {
+  const h = varied([4, D]), w = varied([V, D], 2).cast("bf16");
+  const labels = labelsOf([1, 2, 3, 4098]);
+  const wide = { h, w: w.cast("f32") };
+  const expected = await withLogits(wide, labels, {}).item();
+  const loss = await headCrossEntropy(h, w, labels).item();
+  assertAlmostEquals(loss, expected, 1e-5);
+  const traced = jit((h: Tensor, w: Tensor) =>
+    crossEntropy(h.matmul(w.cast("f32").transpose()), labels)
+  );
+  assertAlmostEquals(await traced(h, w).item(), expected, 1e-5);
+});
+
+eachBackend("logits of many classes are not stored, of few they are", () => {
+  const kindsOf = (V: number) => {
+    using step = jit((h: Tensor, w: Tensor, labels: Tensor) =>
+      grad((h: Tensor) => crossEntropy(h.matmul(w.transpose()), labels))(h)
+    );
+    const { kernels } = step.program(
+      zeros([4, D]),
+      zeros([V, D]),
+      labelsOf([0, 1, 2, 3]),
+    );
+    return kernels.map(({ kind }) => kind);
+  };
+  assertEquals(kindsOf(4096).filter((k) => k !== "map" && k !== "reduce"), [
+    "fused",
+  ]);
+  assertEquals(kindsOf(4095).includes("fused"), false);
+}, ["wasm"]);
+
+Deno.test("a head that does not fit is refused", () => {
+  const labels = labelsOf([0, 1]);
+  assertThrows(
+    () => headCrossEntropy(zeros([2, 3]), zeros([5, 4]), labels),
+    ShapeError,
+    "Cannot take headCrossEntropy of f32[2, 3] and a head of weight f32[5, 4]: the last axes must be the same",
+  );
+  assertThrows(
+    () => headCrossEntropy(zeros([3, 4]), zeros([5, 4]), labels),
+    ShapeError,
+    "Cannot take headCrossEntropy of f32[3, 5] and i32[2]: labels must have the shape of logits but for the last axis",
   );
 });

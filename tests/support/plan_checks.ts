@@ -90,6 +90,12 @@ function checkKernel(kernel: Kernel): void {
     assert(!read.has(kernel.buffer), "a scatter reads what it adds to");
     return;
   }
+  if (kernel.kind === "fused") {
+    const read = numbersRead(kernel);
+    const clash = numbersWritten(kernel).some((number) => read.has(number));
+    assert(!clash, "a fused kernel overwrites an operand");
+    return;
+  }
   const stores = kernel.kind === "reduce"
     ? [kernel.outputs, ...kernel.passes.map((p) => p.outputs)]
     : [kernel.outputs];
@@ -143,11 +149,11 @@ function partsOf(kernel: Kernel): readonly SimpleKernel[] {
 }
 
 function numbersWritten(kernel: Kernel): number[] {
-  return partsOf(kernel).flatMap((part) =>
-    part.kind === "scatter"
-      ? [part.buffer]
-      : outputsOf(part).map(({ buffer }) => buffer)
-  );
+  return partsOf(kernel).flatMap((part) => {
+    if (part.kind === "scatter") return [part.buffer];
+    const stores = part.kind === "fused" ? part.results : outputsOf(part);
+    return stores.flatMap((store) => store ? [store.buffer] : []);
+  });
 }
 
 /** Buffers that a kernel reads, but for what an earlier pass of it has stored. */
@@ -160,6 +166,9 @@ function numbersRead(kernel: Kernel): Set<number> {
   };
   for (const part of partsOf(kernel)) {
     if (part.kind === "matmul") numbers.add(part.a.buffer).add(part.b.buffer);
+    if (part.kind === "fused") {
+      part.operands.forEach(({ buffer }) => numbers.add(buffer));
+    }
     if (part.kind !== "reduce") {
       add(exprsOf(part));
       continue;
@@ -199,6 +208,8 @@ function fills(
   const number = buffers.indexOf(slot);
   return partsOf(kernel).some((part) => {
     if (part.kind === "scatter") return false;
+    // Its results are values of their own.
+    if (part.kind === "fused") return numbersWritten(part).includes(number);
     const isRow = part.outputs.some(({ buffer }) => buffer === number);
     if (!isRow && !numbersWritten(part).includes(number)) return false;
     const over = part.kind === "reduce" && !isRow ? part.over : [];

@@ -8,6 +8,7 @@
 import type { Backend, Limits, Storage } from "../../core/backend.ts";
 import type {
   Expr,
+  FusedKernel,
   Kernel,
   Matrix,
   Output,
@@ -15,6 +16,7 @@ import type {
   Plan,
   View,
 } from "../../core/plan/kernel.ts";
+import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
 import { isHalf, narrow, rounded, widen } from "../../core/half.ts";
 import { walkSteps } from "../../core/plan/loops.ts";
 import type { Data, DType, Shape } from "cotan";
@@ -184,6 +186,10 @@ function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
       }
       return;
     }
+    case "fused": {
+      runDefinition(kernel, buffers);
+      return;
+    }
     case "scatter": {
       const { view, stride, size } = kernel;
       const into = buffers[kernel.buffer]!;
@@ -196,6 +202,34 @@ function runKernel(kernel: Kernel, buffers: readonly Words[]): void {
       }
     }
   }
+}
+
+/** Runs a fused kernel as the graph that defines it. */
+function runDefinition(
+  { definition, operands, results }: FusedKernel,
+  buffers: readonly Words[],
+): void {
+  const reference = createReferenceBackend("f64");
+  const given = operands.map(({ buffer, view, shape, dtype }) => {
+    const words = [...points(shape)].map((point) =>
+      read(buffers[buffer]!, offset(view, point))
+    );
+    return reference.upload(Float64Array.from(words), dtype, shape);
+  });
+  const keep = given.map(() => false);
+  const plan = () => {
+    throw new Error("the reference plans nothing");
+  };
+  const made = reference.compile(definition, keep, plan).run(given);
+  results.forEach((result, i) => {
+    if (!result) return;
+    const { data } = made[i] as Storage & { readonly data: Data };
+    let next = 0;
+    for (const point of points(result.shape)) {
+      const to = offset(result.view, point);
+      write(buffers[result.buffer]!, to, data[next++]!);
+    }
+  });
 }
 
 /** Every point of a shape, the last axis fastest. */

@@ -109,7 +109,7 @@ for (
         const [inA, inB] of [["plain", "plain"], ["transposed", "transposed"], [
           "spread",
           "plain",
-        ]] as const
+        ], ["plain", "transposed"]] as const
       ) {
         const a = layOut([m, k], inA), b = layOut([k, n], inB);
         await check(backend, {

@@ -95,6 +95,10 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
   const cases: Record<string, () => Tensor | Tensor[]> = {
     "a product by rows": () => normal(0, 200, 130).matmul(normal(1, 130, 70)),
     "a product by columns": () => normal(0, 7, 300).matmul(normal(1, 300, 90)),
+    "a product of few rows with a transposed matrix": () =>
+      normal(0, 7, 300).matmul(normal(1, 90, 300).transpose()).tanh(),
+    "a product with an operand too large to be packed whole": () =>
+      normal(0, 70, 300).matmul(normal(1, 300, 550)),
     "a product of a batch": () =>
       normal(0, 6, 20, 30).matmul(normal(1, 6, 30, 10)),
     "a product stored by columns, with what follows": () =>

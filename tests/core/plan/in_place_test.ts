@@ -95,3 +95,36 @@ eachBackend(
     assertAlmostEquals(await inner(x()).item() / total, 1, 1e-5);
   },
 );
+
+eachBackend(
+  "what is added to a scatter into zeros is scattered into where it lies",
+  async () => {
+    const f = (x: Tensor, at: Tensor, y: Tensor): Tensor =>
+      zeros([4]).scatterAdd(at, y).add(
+        x.reshape([2, 2]).matmul(x.reshape([2, 2])).reshape([4]),
+      );
+    using both = jit(f);
+    const operands = [
+      tensor([1, 2, 3, 4]),
+      ints(3, 1, 3),
+      tensor([10, 20, 30]),
+    ] as const;
+    assertEquals(kindsOf(both.program(...operands)), ["matmul", "scatter"]);
+    assertEquals(await both(...operands).toArray(), [7, 30, 15, 62]);
+    // Not where it is read besides.
+    using kept = jit((x: Tensor, at: Tensor, y: Tensor) => {
+      const square = x.square();
+      const sum = zeros([4]).scatterAdd(at, y).add(square);
+      return [sum, square, square.flip(0).add(sum)];
+    });
+    const given = await Promise.all(
+      kept(...operands).map((z) => z.toArray()),
+    );
+    assertEquals(given, [
+      [1, 24, 9, 56],
+      [1, 4, 9, 16],
+      [17, 33, 13, 57],
+    ]);
+  },
+  hasWebGpu ? ["wasm", "webgpu"] : ["wasm"],
+);

@@ -1,0 +1,233 @@
+/**
+ * Rows of scores in scratch memory: which of their keys a query sees.
+ *
+ * Letters: T time, S source time.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type { AttentionSpec } from "../fused_spec.ts";
+import type { Strided } from "../plan/kernel.ts";
+import {
+  addressOf,
+  BEHIND,
+  type Sizes,
+  type Unit,
+} from "./attention_blocks.ts";
+import type {
+  Block,
+  Bound,
+  FunctionBuilder,
+  Local,
+  Pointer,
+  Range,
+} from "./assembler.ts";
+import type { Lanes, Vec } from "./lanes.ts";
+import { f32x4, i32, i32x4, select, v128 } from "./opcodes.ts";
+import { PANEL } from "./packing.ts";
+
+/** The keys that some query of a block sees; they begin with a panel. */
+export function keysOf(
+  code: FunctionBuilder,
+  { S }: Sizes,
+  { causal, position, window }: AttentionSpec,
+  { from, to }: Block,
+): Range {
+  if (!causal) return { from: 0, to: S };
+  const [start, end] = code.locals(2);
+  code.push(to).const(position).op(i32.add).set(end);
+  pick(code, end, i32.ltS, S);
+  if (window === Infinity) return { from: 0, to: { local: end } };
+  code.push(from).const(position + 1 - window).op(i32.add).set(start);
+  pick(code, start, i32.gtS, 0);
+  // Queries that are all blind have a panel of keys nevertheless.
+  const last = code.local();
+  code.get(end).const(1).op(i32.sub).set(last);
+  pick(code, start, i32.ltS, { local: last });
+  code.get(start).const(PANEL).op(i32.divU).const(PANEL).op(i32.mul);
+  code.set(start);
+  return { from: { local: start }, to: { local: end } };
+}
+
+/** Keeps in a local itself or a bound: itself where the comparison holds. */
+export function pick(
+  code: FunctionBuilder,
+  x: Local,
+  comparison: number,
+  bound: Bound,
+): void {
+  code.get(x).push(bound).get(x).push(bound).op(comparison).op(select).set(x);
+}
+
+/** The part of a row that a query sees, in bytes: whole vectors from `first` to `end`. */
+export interface Seen {
+  readonly first: Local;
+  readonly end: Local;
+}
+
+/**
+ * The part of a row of scores with a block of keys that the query at `time` sees. What is hidden of its first and last
+ * vectors becomes -∞.
+ */
+export function seenOf(
+  v: Lanes,
+  { causal, position, window }: AttentionSpec,
+  row: Pointer,
+  time: Local,
+  keys: Block,
+): Seen {
+  const { code } = v;
+  const [first, end] = code.locals(2);
+  code.push(keys.size).set(end).const(0).set(first);
+  if (causal) {
+    const reach = code.local();
+    code.get(time).const(position + 1).op(i32.add).push(keys.from);
+    code.op(i32.sub).set(reach);
+    pick(code, end, i32.ltS, { local: reach });
+    pick(code, end, i32.gtS, 0);
+    if (window < Infinity) {
+      code.get(reach).const(window).op(i32.sub).set(first);
+      pick(code, first, i32.gtS, 0);
+      pick(code, first, i32.ltS, { local: end });
+    }
+  }
+  const lane = v.integer(0, 1, 2, 3), part = code.local();
+  /** Has an edge begin a vector: what is seen of the one that it cuts lies below it, or from it on. */
+  const hide = (edge: Local, isEnd: boolean): void => {
+    code.get(edge).const(3).op(i32.and).tee(part).if(() =>
+      code.scope(() => {
+        const vector = code.pointer();
+        code.get(row, edge).const(-4).op(i32.and).const(4).op(i32.mul);
+        code.plus().tee(vector).get(vector).memory(v128.load);
+        const scores = v.pop();
+        const below = v.i32(i32x4.gtS, v.splat(part), lane);
+        const shown = isEnd
+          ? v.select(below, scores, -Infinity)
+          : v.select(below, -Infinity, scores);
+        code.get(shown.local).memory(v128.store);
+      })
+    );
+    code.get(edge).const(isEnd ? 3 : 0).op(i32.add).const(-4).op(i32.and);
+    code.const(4).op(i32.mul).set(edge);
+  };
+  hide(first, false);
+  hide(end, true);
+  return { first, end };
+}
+
+/** Calls `body` with the time of each query of a block, and pointers that move by so many bytes. */
+export function eachRow(
+  code: FunctionBuilder,
+  { from, to }: Block,
+  walks: readonly (readonly [start: Pointer, bytes: number])[],
+  body: (time: Local, pointers: readonly Pointer[]) => void,
+): void {
+  code.scope(() => {
+    const time = code.local(), pointers = code.pointers(walks.length);
+    code.push(from).set(time);
+    walks.forEach(([start], i) => code.get(start).set(pointers[i]!));
+    code.doWhile(() => {
+      code.scope(() => body(time, pointers));
+      walks.forEach(([, bytes], i) => code.increment(pointers[i]!, bytes));
+      code.increment(time, 1);
+    }, () => code.get(time).push(to).op(i32.ltS));
+  });
+}
+
+/** Sets to zero what is hidden of a causal row before what is seen, and as much behind that as a strip may see more. */
+export function hideRest(
+  v: Lanes,
+  { window }: AttentionSpec,
+  row: Pointer,
+  { first, end }: Seen,
+): void {
+  if (window < Infinity) clear(v, row, 0, { local: first });
+  const zero = v.float(0);
+  for (let offset = 0; offset < 4 * BEHIND; offset += 16) {
+    v.code.get(row, end).plus().get(zero.local);
+    v.code.memory(v128.store, offset);
+  }
+}
+
+/** Sets a part of a row to zeros, vector by vector. */
+export function clear(v: Lanes, row: Pointer, from: Bound, to: Bound): void {
+  const { code } = v;
+  const zero = v.float(0);
+  eachVector(v, [row], from, to, ([p]) => {
+    code.get(p!, zero.local).memory(v128.store);
+  });
+}
+
+/** Calls `body` with pointers that go through the vectors of rows, from bytes to bytes. */
+export function eachVector(
+  { code }: Lanes,
+  rows: readonly Pointer[],
+  from: Bound,
+  to: Bound,
+  body: (pointers: readonly Pointer[]) => void,
+): void {
+  code.scope(() => {
+    const end = code.pointer(), pointers = code.pointers(rows.length);
+    rows.forEach((row, i) => code.get(row).push(from).plus().set(pointers[i]!));
+    code.get(rows[0]!).push(to).plus().set(end);
+    const isLeft = () => code.isBelow(pointers[0]!, end);
+    code.while(isLeft, () => {
+      code.scope(() => body(pointers));
+      pointers.forEach((p) => code.increment(p, 16));
+    });
+  });
+}
+
+/** Writes a mask as words, all ones where a key is seen, behind one another. */
+export function copyMask(
+  { code }: Lanes,
+  { S, source }: Sizes,
+  mask: Strided,
+  unit: Unit,
+  to: Pointer,
+): void {
+  code.scope(() => {
+    const from = addressOf(code, mask, unit);
+    const [at, end] = code.pointers(2);
+    code.get(to).set(at).get(to).const(4 * S).plus().set(end);
+    const next = (word: () => void): void => {
+      code.get(at);
+      word();
+      code.memory(i32.store).increment(at, 4);
+    };
+    code.doWhile(() => {
+      next(() => code.const(0).get(from).memory(i32.load).op(i32.sub));
+      code.increment(from, 4 * mask.view.strides.at(-1)!);
+    }, () => code.isBelow(at, end));
+    for (let i = S; i < source; i++) next(() => code.const(0));
+  });
+}
+
+/** Stores `size` floats of a row times a number, the last of them one by one. */
+export function storeRow(
+  v: Lanes,
+  size: number,
+  row: Pointer,
+  to: Pointer,
+  factor: Vec | null,
+): void {
+  const { code } = v;
+  const whole = size - size % 4;
+  const load = (from: Pointer, offset = 0): Vec => {
+    code.get(from).memory(v128.load, offset);
+    const x = v.pop();
+    return factor ? v.f32(f32x4.mul, x, factor) : x;
+  };
+  eachVector(v, [row, to], 0, 4 * whole, ([from, into]) => {
+    code.get(into!, load(from!).local).memory(v128.store);
+  });
+  if (whole === size) return;
+  code.scope(() => {
+    const rest = load(row, 4 * whole);
+    for (let i = whole; i < size; i++) {
+      code.get(to, rest.local).memory(v128.store32Lane, 4 * i, i - whole);
+    }
+  });
+}

@@ -1,0 +1,224 @@
+/**
+ * The logarithm of the sum of exponentials of a head's scores, and the row of its table that softmax expects.
+ *
+ * Both in one pass over the table: sums are online, and so are the weighted sums of rows as in FlashAttention-2 (arXiv
+ * 2307.08691, algorithm 1). The work is cut into tasks, groups of examples by pieces of the table, in the same way for any
+ * number of threads, and their results are combined in order.
+ *
+ * Letters: N examples, V rows of the table, D their size.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+
+import type {
+  Expr,
+  FusedKernel,
+  ScalarOp,
+  Strided,
+  View,
+} from "../plan/kernel.ts";
+import type { Pointer } from "./assembler.ts";
+import {
+  BLOCK,
+  blockOf,
+  examplesOf,
+  scoresOf,
+  toPanels,
+} from "./head_scores.ts";
+import { i32 } from "./opcodes.ts";
+import { PANEL } from "./packing.ts";
+import { emitReduce } from "./reduce.ts";
+import {
+  type Columns,
+  exponentiate,
+  rescale,
+  startColumns,
+} from "./score_columns.ts";
+import { sharedNumbers } from "./shared.ts";
+import { splitAxis } from "./split.ts";
+import type { StageBuilder } from "./stages.ts";
+import { STRIP } from "./strips.ts";
+import { MADD } from "./work.ts";
+
+/** Tasks that the work is cut into where the table is long enough: some for each thread. */
+const TASKS = 16;
+
+/** Pieces of the table are whole strips. */
+const STRIPS = 6 * STRIP;
+
+/** Emits the function of f32 [N, D] and [V, D]; gives how many of the shared functions it needs. */
+export function emitHeadLoss(
+  stages: StageBuilder,
+  { operands, results }: FusedKernel,
+): number {
+  const [x, table] = operands as [Strided, Strided];
+  const [N, D] = x.shape as [number, number], V = table.shape[0]!;
+  const { common, own } = stages;
+  const scores = scoresOf(stages, { x, table });
+  const most = Math.min(
+    Math.ceil(TASKS / scores.groups),
+    Math.ceil(V / BLOCK),
+  );
+  const size = STRIPS * Math.ceil(V / most / STRIPS);
+  const pieces = Math.ceil(V / size), tasks = pieces * scores.groups;
+  const factors = stages.takeOwn(4 * scores.group);
+  const partial = partialOf(stages, pieces, N, results[1] ? D : 0);
+  const { tops, sums, rows } = partial;
+  const isExpected = results[1] !== null;
+  const work = MADD * N * V * D * (isExpected ? 2 : 1);
+  const split = stages.divide(work, () => splitAxis(0, tasks, 1));
+  stages.add(work, split, (lanes, part) => {
+    const { code } = lanes;
+    code.blocks(part ?? { from: 0, to: tasks }, 1, (task) => {
+      const [group, number] = code.locals(2);
+      code.push(task.from).const(pieces).op(i32.divU).set(group);
+      code.push(task.from).const(pieces).op(i32.remU).set(number);
+      const examples = examplesOf(
+        code,
+        blockOf(code, group, scores.group, N),
+      );
+      const piece = blockOf(code, number, size, V);
+      const addressIn = ({ start, strides }: Scratch): Pointer => {
+        const local = code.pointer();
+        code.get(number).const(4 * strides[0]!).op(i32.mul);
+        code.push(examples.from).const(4 * strides[1]!).op(i32.mul);
+        code.op(i32.add).from(common).const(start).plus();
+        code.set(local);
+        return local;
+      };
+      const columns: Columns = {
+        count: examples.columns,
+        top: addressIn(tops),
+        sum: addressIn(sums),
+        factor: code.pointer(),
+      };
+      code.get(own).const(factors).plus().set(columns.factor);
+      const expected = {
+        at: addressIn(rows),
+        stride: 4 * rows.strides[1]!,
+        count: examples.count,
+      };
+      startColumns(lanes, columns);
+      code.blocks(piece, BLOCK, (block) => {
+        const { at, table } = scores.emit(lanes, examples, block);
+        const { stride } = scores;
+        exponentiate(lanes, columns, { at, stride, count: block.size });
+        if (!isExpected) return;
+        code.push(block.from).push(piece.from).op(i32.ne);
+        code.if(() => rescale(lanes, columns, expected, rows.strides[1]!));
+        // Exponentials by their columns, times the rows of the table.
+        code.get(at).const(stride).const(4 * STRIP);
+        code.get(table).const(scores.rowStride).const(4 * PANEL);
+        code.get(expected.at).const(expected.stride);
+        code.push(examples.count).const(rows.strides[1]!).push(block.size);
+        code.push(block.from).push(piece.from).op(i32.eq);
+        scores.pushTile(code);
+        code.call(sharedNumbers().columns);
+      });
+    });
+  });
+  combine(stages, partial, results);
+  return scores.shared;
+}
+
+/** Scratch memory that threads share, over [pieces, N] or [pieces, N, D]; strides count floats. */
+interface Scratch {
+  /** Where it starts, in bytes. */
+  readonly start: number;
+  /** Its strides. */
+  readonly strides: readonly number[];
+}
+
+/** What is found of pieces of the table. */
+interface Partial {
+  /** How many there are. */
+  readonly pieces: number;
+  /** The largest scores. */
+  readonly tops: Scratch;
+  /** Sums of the exponentials of what scores are more. */
+  readonly sums: Scratch;
+  /** Sums of rows with these as weights. */
+  readonly rows: Scratch;
+}
+
+function partialOf(
+  stages: StageBuilder,
+  pieces: number,
+  N: number,
+  D: number,
+): Partial {
+  const columns = toPanels(N), width = toPanels(D);
+  const take = (...strides: [number, ...number[]]): Scratch => {
+    return { start: stages.takeCommon(4 * pieces * strides[0]), strides };
+  };
+  return {
+    pieces,
+    tops: take(columns, 1),
+    sums: take(columns, 1),
+    rows: take(N * width, width, 1),
+  };
+}
+
+/** Adds the stages that make results of those of pieces. */
+function combine(
+  stages: StageBuilder,
+  { pieces, tops, sums, rows }: Partial,
+  [logSum, expected]: FusedKernel["results"],
+): void {
+  const buffer = stages.common, dtype = "f32";
+  /** The view over [N, pieces], or [N, D, pieces]. */
+  const over = ({ start, strides: [piece, ...inner] }: Scratch): View => {
+    return { offset: start / 4, strides: [...inner, piece!] };
+  };
+  const load = (view: View): Expr => ({ kind: "load", buffer, view, dtype });
+  const call = (op: ScalarOp, ...args: Expr[]): Expr => {
+    return { kind: "call", op, args, dtype };
+  };
+  const acc = (index: number): Expr => ({ kind: "acc", index, dtype });
+  const N = (logSum ?? expected)!.shape[0]!;
+  const share = call("exp", call("sub", load(over(tops)), acc(0)));
+  const weights = over(sums);
+  const toTotal = call("div", share, acc(1));
+  emitReduce(stages, {
+    kind: "reduce",
+    shape: [N],
+    over: [pieces],
+    passes: [
+      { reductions: [{ combine: "max", body: load(over(tops)) }], outputs: [] },
+      {
+        reductions: [{
+          combine: "sum",
+          body: call("mul", share, load(over(sums))),
+        }],
+        outputs: [],
+      },
+      ...expected
+        ? [{
+          reductions: [],
+          outputs: [{ buffer, view: weights, expr: toTotal }],
+        }]
+        : [],
+    ],
+    outputs: logSum
+      ? [{ ...logSum, expr: call("add", acc(0), call("log", acc(1))) }]
+      : [],
+  });
+  if (!expected) return;
+  const [n, piece] = weights.strides as [number, number];
+  const weight = load({ offset: weights.offset, strides: [n, 0, piece] });
+  emitReduce(stages, {
+    kind: "reduce",
+    shape: expected.shape,
+    over: [pieces],
+    passes: [{
+      reductions: [{
+        combine: "sum",
+        body: call("mul", weight, load(over(rows))),
+      }],
+      outputs: [],
+    }],
+    outputs: [{ ...expected, expr: acc(0) }],
+  });
+}

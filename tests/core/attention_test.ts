@@ -1,0 +1,221 @@
+/**
+ * Tests of attention: kernels against its definition in float64, its gradients, and what it keeps in memory.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import {
+  type Data,
+  dotProductAttention,
+  grad,
+  jit,
+  type Tensor,
+  tensor,
+  vmap,
+  zeros,
+} from "cotan";
+import { checkGrads, HostTensor } from "cotan/testing";
+import type { Backend } from "../../core/backend.ts";
+import { createRuntime, withRuntime } from "../../core/context.ts";
+import { createReferenceBackend } from "../../core/cpu/interpreter.ts";
+import { createWasmBackend } from "../../core/cpu/wasm.ts";
+import { fusedAttention } from "../../core/math/attention.ts";
+import { assertCloseData, tolerances } from "../support/allclose.ts";
+import { eachBackend } from "../support/backends.ts";
+import { upload } from "../support/primitives.ts";
+import { check } from "../support/runs.ts";
+import { between, fill } from "../support/values.ts";
+
+interface Case {
+  /** Axes in front: examples. */
+  readonly lead: number[];
+  readonly K: number;
+  readonly G: number;
+  readonly T: number;
+  readonly S: number;
+  readonly D: number;
+  readonly causal: boolean;
+  readonly window: number;
+  readonly position: number;
+  /** Whether some keys are hidden, at the end of each example's. */
+  readonly masked: boolean;
+}
+
+/** Sizes around those of vectors, panels, strips and blocks. */
+const times = fc.oneof(
+  fc.integer({ min: 1, max: 20 }),
+  fc.constantFrom(47, 49, 127, 128, 129, 150, 261),
+);
+
+const cases: fc.Arbitrary<Case> = fc.record({
+  lead: fc.constantFrom([], [1], [2], [2, 2]),
+  K: fc.integer({ min: 1, max: 2 }),
+  G: fc.integer({ min: 1, max: 3 }),
+  T: times,
+  S: times,
+  D: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.constantFrom(16, 33)),
+  causal: fc.boolean(),
+  window: fc.constantFrom(1, 3, 37, 140, Infinity),
+  position: fc.constantFrom(0, 0, 1, 5, 133),
+  masked: fc.boolean(),
+});
+
+/** From [..., T, H, D] to [..., H, T, D], or back. */
+function swapHeads(x: Tensor): Tensor {
+  const rank = x.shape.length;
+  const perm = x.shape.map((_, i) => i);
+  return x.transpose([...perm.slice(0, -3), rank - 2, rank - 3, rank - 1]);
+}
+
+/** Attention of fixed numbers, and the cotangents of q, k and v for others: by kernels, or as it is defined. */
+function run(
+  c: Case,
+  backend: Backend,
+  isDefinition = false,
+): Promise<Data[]> {
+  const { lead, K, G, T, S, D, masked, ...options } = c;
+  return withRuntime(createRuntime(backend), () => {
+    const value = (shape: number[], seed: number) =>
+      upload(fill(shape, "f32", seed, between(-2, 2)));
+    const [q, w] = [1, 4].map((seed) => value([...lead, K * G, T, D], seed));
+    const [k, v] = [2, 3].map((seed) => value([...lead, K, S, D], seed));
+    const mask = masked ? value([...lead, S], 5).lt(0.7) : null;
+    const attend = (...heads: Tensor[]): Tensor => {
+      const [q, k, v] = heads;
+      if (isDefinition) {
+        return dotProductAttention(q!, k!, v!, { ...options, mask });
+      }
+      const settings = { ...options, scale: D ** -0.5, masked };
+      const args = [...heads.map(swapHeads), ...mask ? [mask] : []];
+      return swapHeads(fusedAttention(settings, args).out);
+    };
+    const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) =>
+      attend(p.q, p.k, p.v).mul(w!).sum();
+    const slopes = grad(loss)({ q: q!, k: k!, v: v! });
+    const found = [attend(q!, k!, v!), slopes.q, slopes.k, slopes.v];
+    return Promise.all(found.map((x) => x.data()));
+  });
+}
+
+const names = ["the result", "dq", "dk", "dv"];
+
+const examples: [Case][] = [[{
+  // Queries that are blind because the window has passed all keys.
+  lead: [2],
+  K: 1,
+  G: 1,
+  T: 31,
+  S: 13,
+  D: 3,
+  causal: true,
+  window: 5,
+  position: 6,
+  masked: true,
+}]];
+
+for (const relaxed of [true, false]) {
+  Deno.test(`kernels of attention and its gradient compute what defines them (relaxed: ${relaxed})`, () =>
+    check(
+      fc.asyncProperty(cases, async (c) => {
+        using backend = disposing(createWasmBackend({ relaxed, threads: 1 }));
+        const found = await run(c, backend);
+        const expected = await run(c, createReferenceBackend("f64"), true);
+        found.forEach((data, i) =>
+          assertCloseData(data, expected[i]!, names[i]!, {
+            ...tolerances.f32,
+            terms: c.D * Math.max(c.S, c.T * c.G),
+          })
+        );
+      }),
+      40,
+      examples,
+    ));
+}
+
+Deno.test("any number of threads gives the same bits", () =>
+  check(
+    fc.asyncProperty(cases, async (c) => {
+      const alone = await run(c, createWasmBackend({ threads: 1 }));
+      for (const threads of [2, 3]) {
+        using backend = disposing(createWasmBackend({ threads, eager: true }));
+        assertEquals(await run(c, backend), alone);
+      }
+    }),
+    5,
+  ));
+
+function disposing(backend: Backend): Backend & Disposable {
+  return Object.assign(backend, {
+    [Symbol.dispose]: () => backend.dispose(),
+  });
+}
+
+const settings = { scale: 0.6, window: Infinity, position: 0, masked: false };
+const heads = (shape: number[], seed: number) => {
+  const { data } = fill(shape, "f32", seed, between(-2, 2));
+  return new HostTensor(shape, "f32", data);
+};
+
+for (const causal of [false, true]) {
+  Deno.test(`the rule of the gradient agrees with differences to the second order (causal: ${causal})`, () =>
+    checkGrads((q: Tensor, k: Tensor, v: Tensor) => {
+      const { out, logSum } = fusedAttention({ ...settings, causal }, [
+        q,
+        k,
+        v,
+      ]);
+      return out.sum().add(logSum.square().sum()).add(out.square().sum());
+    }, [
+      heads([3, 2, 2], 1),
+      heads([4, 1, 2], 2),
+      heads([4, 1, 2], 3),
+    ], { order: 2 }));
+}
+
+eachBackend(
+  "an example of a batch is attended alone, and scores that overflow stay in their row",
+  async () => {
+    const q = tensor([[[[1e30], [1]]], [[[1], [2]]]]);
+    const k = tensor([[[[1e30], [1]]], [[[1], [0]]]]);
+    const f = (q: Tensor, k: Tensor) =>
+      dotProductAttention(q, k, k, { causal: true, scale: 1 });
+    const both = await vmap(f)(q, k).data();
+    assertEquals([...both].map(Number.isNaN), [true, false, false, false]);
+    assertEquals(both[2], 1);
+  },
+);
+
+Deno.test("a step of 1024 tokens takes less memory than the scores of a head", () => {
+  withRuntime(createRuntime(createWasmBackend()), () => {
+    const T = 1024;
+    const x = upload(fill([1, 1, T, 64], "f32", 1));
+    using step = jit((x: Tensor) =>
+      grad((x: Tensor) =>
+        dotProductAttention(x, x.mul(2), x, { causal: true }).square().sum()
+      )(x)
+    );
+    const { peakBytes } = step.program(x);
+    assert(peakBytes < T * T * 4, `${peakBytes} bytes`);
+  });
+});
+
+Deno.test("attention is a kernel where that is faster", () => {
+  withRuntime(createRuntime(createWasmBackend()), () => {
+    const kindsOf = (
+      shape: number[],
+      options: { causal?: boolean; position?: number },
+    ) => {
+      using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
+      return f.program(zeros(shape)).kernels.map(({ kind }) => kind);
+    };
+    const causal = { causal: true };
+    assertEquals(kindsOf([16, 2, 16, 4], causal).includes("fused"), true);
+    assertEquals(kindsOf([16, 2, 15, 4], causal).includes("fused"), false);
+    const late = { causal: true, position: 16 };
+    assertEquals(kindsOf([16, 2, 16, 4], late).includes("fused"), false);
+    assertEquals(kindsOf([1, 1023, 2], {}).includes("fused"), false);
+    assertEquals(kindsOf([1, 1024, 2], {}).includes("fused"), true);
+  });
+});
