@@ -1,11 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
+  grad,
   jit,
   ones,
   random,
   scan,
   scope,
+  scoresLogSumExp,
   type Tensor,
   tensor,
   tree,
@@ -18,6 +20,7 @@ import {
   withRuntime,
 } from "../../../core/context.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
+import { fusedAttention } from "../../../core/math/attention.ts";
 import type { Expr, Place, Plan, Step } from "../../../core/plan/kernel.ts";
 import { buildWithGradient, programs } from "../../support/graphs.ts";
 import { applyOp, opNames, upload } from "../../support/primitives.ts";
@@ -136,6 +139,28 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
       };
       const { carry, ys } = scan(step, h, normal(2, 9, 90, 40));
       return [carry.softmax(), ys];
+    },
+    "gradients of attention": () => {
+      const settings = { causal: true, window: 37, position: 0 };
+      const mask = normal(3, 2, 150).lt(1);
+      const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) => {
+        const args = [p.q, p.k, p.v, mask];
+        const options = { ...settings, scale: 0.25, masked: true };
+        return fusedAttention(options, args).out.square().sum();
+      };
+      const { q, k, v } = grad(loss)({
+        q: normal(0, 2, 150, 4, 17),
+        k: normal(1, 2, 150, 2, 17),
+        v: normal(2, 2, 150, 2, 17),
+      });
+      return [q, k, v];
+    },
+    "gradients of the scores of a head": () => {
+      const loss = (p: { x: Tensor; table: Tensor }) =>
+        scoresLogSumExp(p.x, p.table).square().sum();
+      const x = normal(0, 150, 33), table = normal(1, 301, 33);
+      const slopes = grad(loss)({ x, table });
+      return [slopes.x, slopes.table, loss({ x, table: table.cast("bf16") })];
     },
     "softmax": () => normal(0, 37, 301).softmax(),
     "a transpose": () => normal(0, 128, 192).transpose().add(0.5),
