@@ -1,8 +1,20 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DeviceError, full, init, type Tensor, tensor } from "cotan";
+import {
+  type Data,
+  DeviceError,
+  full,
+  grad,
+  init,
+  random,
+  scope,
+  type Tensor,
+  tensor,
+} from "cotan";
+import { createRuntime, withRuntime } from "../../../core/context.ts";
 import { Heap } from "../../../core/cpu/memory.ts";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import { hasWideMemory } from "../../../core/cpu/address_bits.ts";
+import { fusedAttention } from "../../../core/math/attention.ts";
 import type { Plan } from "../../../core/plan/kernel.ts";
 import { isFull } from "../../support/runs.ts";
 import { acc, backends, whole } from "./support.ts";
@@ -77,6 +89,37 @@ Deno.test("where 32 bits reach no further, the error names the way on if the eng
   );
   // Who set a budget knows how to.
   assertEquals(message(new Heap(GiB)), text("1 GiB"));
+});
+
+/** Gradients of attention where storages begin so many bytes into the memory. */
+async function slopesBehind(bytes: number): Promise<Data[]> {
+  const backend = createWasmBackend({ threads: 1 });
+  for (let left = bytes, part = 0; left > 0; left -= part) {
+    part = Math.min(left, GiB);
+    backend.create({ shape: [part / 4], dtype: "f32" });
+  }
+  const settings = { causal: true, window: 37, position: 0, scale: 1 };
+  const slopes = withRuntime(createRuntime(backend), () =>
+    scope(() => {
+      const [q, k, v] = [0, 1, 2].map((seed) =>
+        random.normal(random.key(seed), [150, 2, 17])
+      );
+      const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) =>
+        fusedAttention({ ...settings, masked: false }, [p.q, p.k, p.v]).out
+          .square().sum();
+      return Object.values(grad(loss)({ q: q!, k: k!, v: v! }));
+    }));
+  const data = await Promise.all(slopes.map((x) => x.data()));
+  backend.dispose();
+  return data;
+}
+
+Deno.test("addresses on both sides of 2 GiB compare as what they are", async () => {
+  const expected = await slopesBehind(0);
+  for (let before = 64; before <= 512; before += 32) {
+    const data = await slopesBehind(2 * GiB - 1024 * before);
+    assertEquals(data, expected);
+  }
 });
 
 Deno.test("scratch memory beyond what a buffer may have is refused", () => {
