@@ -24,7 +24,7 @@ export interface InitOptions {
   /**
    * Most bytes to take; beyond them a `DeviceError` says what for. 8 GiB on WebGPU when absent, which does not tell how
    * much there is, and 4 GiB elsewhere. Above 4 GiB the wasm backend takes 64-bit addresses, where the engine has them,
-   * up to 16 GiB: products then take up to 8 % longer, gathers 10 %, most else 2 %. A tensor has less than 2 GiB there.
+   * up to 16 GiB: gathers then take some 10 % longer, a step of training 2 %. A tensor has less than 2 GiB there.
    */
   readonly memory?: number;
   /**
