@@ -25,6 +25,7 @@ import {
   mul,
   not,
   or,
+  reciprocal,
   reverseOrder,
   square,
   stopGradient,
@@ -175,7 +176,7 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const total = (y: Tensor): Tensor => sum(y, { axis, keepDims: true });
   const composite = (x: Tensor): Tensor => {
     const e = exp(sub(x, finiteMax(x, { axis })));
-    return div(e, total(e));
+    return mul(e, reciprocal(total(e)));
   };
   // From the result alone, so that x need not be kept: dx = y (ct - Σ y ct).
   return customVjp(composite, {
