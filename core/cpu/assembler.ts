@@ -25,7 +25,7 @@ export const IMPORTED = 1;
 export const SGEMM = 0;
 
 /** Its parameters, as `functionOf` takes them. */
-export const SGEMM_KINDS = "iiiiiaiaiai";
+export const SGEMM_KINDS = "iiiiiaiaiaii";
 
 /** Type of a local. */
 export const valueType = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;

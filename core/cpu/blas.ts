@@ -7,7 +7,7 @@
  */
 
 /**
- * `C = A · B` in a WebAssembly memory: whether an operand is stored by its columns, sizes [m, k] and [k, n], and of each
+ * `C = A · B` in a WebAssembly memory, or `C += A · B` where it adds: whether an operand is stored by its columns, sizes [m, k] and [k, n], and of each
  * matrix, C by its rows, the address, which is a bigint where that has 64 bits, and the distance of its rows or columns
  * in elements.
  */
@@ -23,6 +23,7 @@ export type Sgemm = (
   bLeading: number,
   c: number | bigint,
   cLeading: number,
+  adds: number,
 ) => void;
 
 /** An open library. */
@@ -120,7 +121,7 @@ export function openLibrary(path: string, memory: WebAssembly.Memory): Blas {
     typeof address === "bigint"
       ? BigInt(base) + address
       : BigInt(base + (address >>> 0));
-  const sgemm: Sgemm = (ta, tb, m, n, k, a, lda, b, ldb, c, ldc) => {
+  const sgemm: Sgemm = (ta, tb, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
     if (memory.buffer !== buffer) {
       // It grew, and may have moved.
       buffer = memory.buffer;
@@ -130,7 +131,7 @@ export function openLibrary(path: string, memory: WebAssembly.Memory): Blas {
     }
     // By rows is 101, and of the operands plain is 111 and transposed 112.
     // deno-fmt-ignore
-    cblas_sgemm!(101, 111 + ta, 111 + tb, m, n, k, 1, place(a), lda, place(b), ldb, 0, place(c), ldc);
+    cblas_sgemm!(101, 111 + ta, 111 + tb, m, n, k, 1, place(a), lda, place(b), ldb, adds, place(c), ldc);
   };
   const close = (): void => library.close();
   return { path, sgemm, isKnown: Boolean(setThreads), close };

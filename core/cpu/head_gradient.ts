@@ -9,14 +9,8 @@
  */
 
 import type { FusedKernel, Strided } from "../plan/kernel.ts";
-import type { Bound, Pointer } from "./assembler.ts";
-import {
-  BLOCK,
-  examplesOf,
-  pushStart,
-  scoresOf,
-  toPanels,
-} from "./head_scores.ts";
+import { type Bound, type Pointer, SGEMM } from "./assembler.ts";
+import { examplesOf, pushStart, scoresOf, toPanels } from "./head_scores.ts";
 import type { Lanes } from "./lanes.ts";
 import { emitMap } from "./map.ts";
 import { i32 } from "./opcodes.ts";
@@ -49,7 +43,8 @@ export function emitHeadGradient(
   const scores = scoresOf(stages, { x, table });
   const { group, stride } = scores;
   const logSums = padded(stages, logSum), cts = padded(stages, ct);
-  const panels = stages.takeCommon(4 * N * toPanels(D));
+  const row = 4 * x.view.strides[0]!;
+  const panels = stages.hasBlas ? 0 : stages.takeCommon(4 * N * toPanels(D));
   /** The address of what there is of an example in scratch memory. */
   const addressIn = (
     { code }: Lanes,
@@ -63,9 +58,8 @@ export function emitHeadGradient(
     return local;
   };
 
-  stages.add(PACK * N * D, null, (lanes) => {
+  const packExamples = (lanes: Lanes): void => {
     const { code } = lanes;
-    const row = 4 * x.view.strides[0]!;
     code.blocks(
       { from: 0, to: N },
       group,
@@ -78,15 +72,16 @@ export function emitHeadGradient(
           );
         }),
     );
-  });
+  };
+  if (!stages.hasBlas) stages.add(PACK * N * D, null, packExamples);
 
   const work = 2 * MADD * N * V * D;
-  const split = stages.divide(work, () => splitAxis(0, V, BLOCK));
+  const split = stages.divide(work, () => splitAxis(0, V, scores.rows));
   stages.add(work, split, (lanes, part) => {
     const { code } = lanes;
     code.blocks(
       part ?? { from: 0, to: V },
-      BLOCK,
+      scores.rows,
       (rows) =>
         code.blocks({ from: 0, to: N }, group, (block) =>
           code.scope(() => {
@@ -98,6 +93,16 @@ export function emitHeadGradient(
               ct: addressIn(lanes, cts, 4, from),
             };
             weigh(lanes, weighing, { at, stride, count: rows.size });
+            if (stages.hasBlas) {
+              code.const(0).const(0).push(rows.size).const(D);
+              code.push(examples.count).get(at).const(stride / 4);
+              pushStart(code, x).push(from).const(row).op(i32.mul).plus();
+              code.const(row / 4);
+              pushStart(code, result).push(rows.from).const(4 * D);
+              code.op(i32.mul).plus().const(D);
+              code.push(from).const(0).op(i32.ne).callImported(SGEMM);
+              return;
+            }
             const packed = addressIn(lanes, panels, 4 * toPanels(D), from);
             code.get(at).const(stride).const(STRIP * stride);
             code.get(packed).const(4 * PANEL);

@@ -19,14 +19,8 @@ import type {
   Strided,
   View,
 } from "../plan/kernel.ts";
-import type { Pointer } from "./assembler.ts";
-import {
-  BLOCK,
-  blockOf,
-  examplesOf,
-  scoresOf,
-  toPanels,
-} from "./head_scores.ts";
+import { type Pointer, SGEMM } from "./assembler.ts";
+import { blockOf, examplesOf, scoresOf, toPanels } from "./head_scores.ts";
 import { i32 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
 import { emitReduce } from "./reduce.ts";
@@ -59,7 +53,7 @@ export function emitHeadLoss(
   const scores = scoresOf(stages, { x, table });
   const most = Math.min(
     Math.ceil(TASKS / scores.groups),
-    Math.ceil(V / BLOCK),
+    Math.ceil(V / scores.rows),
   );
   const size = STRIPS * Math.ceil(V / most / STRIPS);
   const pieces = Math.ceil(V / size), tasks = pieces * scores.groups;
@@ -101,7 +95,7 @@ export function emitHeadLoss(
         count: examples.count,
       };
       startColumns(lanes, columns);
-      code.blocks(piece, BLOCK, (block) => {
+      code.blocks(piece, scores.rows, (block) => {
         const { at, table } = scores.emit(lanes, examples, block);
         const { stride } = scores;
         exponentiate(lanes, columns, { at, stride, count: block.size });
@@ -109,6 +103,15 @@ export function emitHeadLoss(
         code.push(block.from).push(piece.from).op(i32.ne);
         code.if(() => rescale(lanes, columns, expected, rows.strides[1]!));
         // Exponentials by their columns, times the rows of the table.
+        if (stages.hasBlas) {
+          code.const(1).const(0).push(examples.count).const(D);
+          code.push(block.size).get(at).const(stride / 4);
+          code.get(table).const(scores.rowStride / 4);
+          code.get(expected.at).const(rows.strides[1]!);
+          code.push(block.from).push(piece.from).op(i32.ne);
+          code.callImported(SGEMM);
+          return;
+        }
         code.get(at).const(stride).const(4 * STRIP);
         code.get(table).const(scores.rowStride).const(4 * PANEL);
         code.get(expected.at).const(expected.stride);

@@ -14,12 +14,13 @@
 import { bytesPerElement } from "../backend.ts";
 import { isHalf } from "../half.ts";
 import type { Strided } from "../plan/kernel.ts";
-import type {
-  Block,
-  Bound,
-  FunctionBuilder,
-  Local,
-  Pointer,
+import {
+  type Block,
+  type Bound,
+  type FunctionBuilder,
+  type Local,
+  type Pointer,
+  SGEMM,
 } from "./assembler.ts";
 import { widen } from "./half.ts";
 import type { Lanes } from "./lanes.ts";
@@ -31,7 +32,10 @@ import { STRIP, TILE_BYTES } from "./strips.ts";
 import { PACK } from "./work.ts";
 
 /** Rows of the table in a block, whole strips: with the scores they stay in the second cache. */
-export const BLOCK = 120;
+const BLOCK = 120;
+
+/** The same for a BLAS, which packs the examples again for each block. */
+const BLAS_BLOCK = 960;
 
 /** Most examples that share a block, whole panels. */
 const GROUP = 128;
@@ -52,6 +56,8 @@ export interface Head {
 
 /** Where the parts of a computation in blocks are. */
 export interface Scores {
+  /** Rows of the table in a block. */
+  readonly rows: number;
   /** Examples of a group, whole panels. */
   readonly group: number;
   /** Number of groups. */
@@ -85,25 +91,30 @@ export interface Examples {
 /** Takes the scratch memory that scores need, and adds the stage that packs the examples. */
 export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
   const [N, D] = x.shape as [number, number];
-  const { common, own } = stages;
+  const { common, own, hasBlas } = stages;
+  const most = hasBlas ? BLAS_BLOCK : BLOCK;
   const shared = sharedNumbers();
   const group = Math.min(GROUP, toPanels(N)), stride = 4 * (group + SKEW);
-  const panels = stages.takeCommon(4 * toPanels(N) * D);
+  const panels = hasBlas ? 0 : stages.takeCommon(4 * toPanels(N) * D);
   const tile = stages.takeOwn(TILE_BYTES);
-  const scoresAt = stages.takeOwn(BLOCK * stride);
+  const scoresAt = stages.takeOwn(most * stride);
   const isInPlace = table.dtype === "f32" && D % PANEL === 0;
-  const copyAt = isInPlace ? 0 : stages.takeOwn(4 * BLOCK * toPanels(D));
+  const copyAt = isInPlace ? 0 : stages.takeOwn(4 * most * toPanels(D));
   const inTable = bytesPerElement(table.dtype) * table.view.strides[0]!;
   const rowStride = isInPlace ? inTable : 4 * toPanels(D);
   const kBlock = 4 * Math.ceil(D / Math.ceil(D / K_BLOCK) / 4);
 
-  stages.add(PACK * N * D, null, ({ code }) => {
-    pushStart(code, x);
-    code.const(4 * x.view.strides[0]!).get(common).const(panels).plus();
-    code.const(D).const(N).call(shared.pack.f32.columns);
-  });
+  const inX = 4 * x.view.strides[0]!;
+
+  if (!hasBlas) {
+    stages.add(PACK * N * D, null, ({ code }) => {
+      pushStart(code, x).const(inX).get(common).const(panels).plus();
+      code.const(D).const(N).call(shared.pack.f32.columns);
+    });
+  }
 
   return {
+    rows: most,
     group,
     groups: Math.ceil(N / group),
     stride,
@@ -111,13 +122,21 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
     shared: 1 +
       (isHalf(table.dtype) ? shared.pack.f16.stripColumns : shared.columns),
     pushTile: (code) => code.get(own).const(tile).plus(),
-    emit(lanes, { from, columns }, rows) {
+    emit(lanes, { from, count, columns }, rows) {
       const { code } = lanes;
       const [scores, block] = code.pointers(2);
       code.get(own).const(scoresAt).plus().set(scores);
       pushStart(code, table).push(rows.from).const(inTable).op(i32.mul);
       code.plus().set(block);
       if (!isInPlace) code.scope(() => copy(lanes, block, rows.size));
+      if (hasBlas) {
+        code.const(0).const(1).push(rows.size).push(count).const(D);
+        code.get(block).const(rowStride / 4);
+        pushStart(code, x).push(from).const(inX).op(i32.mul).plus();
+        code.const(inX / 4).get(scores).const(stride / 4).const(0);
+        code.callImported(SGEMM);
+        return { at: scores, table: block };
+      }
       code.blocks({ from: 0, to: D }, kBlock, (k) => {
         code.get(block).push(k.from).const(4).op(i32.mul).plus();
         code.const(rowStride).const(STRIP * rowStride);

@@ -141,7 +141,7 @@ export function emitSgemm(
         pushStart(b, rank + 1);
         code.const(right.leading);
         pushStart(c, rank, rank + 1);
-        code.const(strideOf(c, rank)).callImported(SGEMM);
+        code.const(strideOf(c, rank)).const(0).callImported(SGEMM);
         if (outputs.length === 0) return;
         const store = ({ copies }: Phase) => storeAll(nest, outputs, copies);
         nest.across(rank, m, () => nest.across(rank + 1, n, store, phases));

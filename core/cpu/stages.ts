@@ -66,6 +66,8 @@ export class StageBuilder {
   readonly relaxed: boolean;
   /** How work is divided; null where there is one thread. */
   readonly division: Division | null;
+  /** Whether there is a BLAS. */
+  readonly hasBlas: boolean;
   /** The parameter with the scratch memory that threads share. */
   readonly common: Pointer;
   /** The parameter with a thread's own. */
@@ -76,10 +78,14 @@ export class StageBuilder {
   #ownBytes = 0;
 
   /** No stages yet, of a kernel with so many buffers. */
-  constructor(buffers: number, { bits, relaxed, division }: Engine) {
+  constructor(
+    buffers: number,
+    { bits, relaxed, division, leastForBlas }: Engine,
+  ) {
     this.bits = bits;
     this.relaxed = relaxed;
     this.division = division;
+    this.hasBlas = leastForBlas < Infinity;
     this.common = buffers as Pointer;
     this.own = buffers + 1 as Pointer;
   }

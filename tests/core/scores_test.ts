@@ -28,6 +28,7 @@ import { createWasmBackend } from "../../core/cpu/wasm.ts";
 import type { FusedKind } from "../../core/fused_spec.ts";
 import type { Plan } from "../../core/plan/kernel.ts";
 import { assertClose } from "../support/allclose.ts";
+import { hasBlas } from "./cpu/support.ts";
 import { eachBackend, withThreads } from "../support/backends.ts";
 import { checkPlan } from "../support/plan_checks.ts";
 import { createPlanBackend } from "../support/plan_interpreter.ts";
@@ -140,6 +141,38 @@ eachBackend("infinite, huge and missing scores are as they are", async () => {
     await assertClose(scoresLogSumExp(one, table), [sum]);
   }
 }, withThreads);
+
+Deno.test({
+  name: "a BLAS gives the same sums and gradients",
+  ignore: !hasBlas,
+  async fn() {
+    const backend = createWasmBackend({
+      threads: 2,
+      eager: true,
+      blas: "auto",
+    });
+    const runtime = createRuntime(backend);
+    // The last two have several groups of examples, and pieces of several blocks.
+    const sizes: Sizes[] = [
+      [1, 3, 7],
+      [9, 16, 121],
+      [300, 8, 2000],
+      [3, 8, 20_000],
+    ];
+    for (const size of sizes) {
+      for (const dtype of ["f32", "bf16"] as const) {
+        const run = (f: LogSumExp) =>
+          withRuntime(runtime, () => all(f, headOf(size, dtype)));
+        const expected = run(plain);
+        for (const [i, result] of run(scoresLogSumExp).entries()) {
+          const bound = { terms: 4 * size[1] * size[0], atol: 2e-6 };
+          await assertClose(result, expected[i]!, bound);
+        }
+      }
+    }
+    backend.dispose();
+  },
+});
 
 Deno.test("an engine without fused multiply-add has the same sums", async () => {
   const backend = createWasmBackend({ relaxed: false, threads: 1 });
