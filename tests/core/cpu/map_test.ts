@@ -4,6 +4,7 @@ import type { DType } from "../../../core/dtype.ts";
 import { isHalf, rounded } from "../../../core/half.ts";
 import type { Expr } from "../../../core/plan/kernel.ts";
 import { sizeOf, stridesOf } from "../../../core/shape.ts";
+import { check } from "../../support/runs.ts";
 import {
   assertClose,
   backends,
@@ -133,7 +134,7 @@ for (const [name, backend] of Object.entries(backends)) {
           actual.forEach((x, i) => assertClose(x, expected[i]!, 3e-6, 0.1));
         },
       );
-      await fc.assert(property, { numRuns: 60 });
+      await check(property, 60);
     });
   }
 
@@ -180,7 +181,7 @@ for (const [name, backend] of Object.entries(backends)) {
         );
       },
     );
-    await fc.assert(property, { numRuns: 60 });
+    await check(property, 60);
   });
 
   Deno.test(`outputs in place see each other's old values, ${name}`, async () => {

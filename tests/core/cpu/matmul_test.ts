@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { Backend } from "../../../core/backend.ts";
 import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
+import { check } from "../../support/runs.ts";
 import {
   acc,
   assertClose,
@@ -84,7 +85,7 @@ for (
           b: { buffer: 1, view: b.view, dtype: "f32" },
           outputs,
         };
-        await check(backend, kernel, [
+        await checkProduct(backend, kernel, [
           a.size,
           b.size,
           c.size,
@@ -94,7 +95,7 @@ for (
         ]);
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await check(property, 150);
   });
 
   test("products larger than a block equal loops", async () => {
@@ -112,7 +113,7 @@ for (
         ], ["plain", "transposed"]] as const
       ) {
         const a = layOut([m, k], inA), b = layOut([k, n], inB);
-        await check(backend, {
+        await checkProduct(backend, {
           kind: "matmul",
           shape: [m, n],
           k,
@@ -142,7 +143,7 @@ for (
     for (const first of Object.values(views)) {
       for (const second of Object.values(views)) {
         for (const exprs of [[acc(), relu], [relu, acc()], [relu, relu]]) {
-          await check(backend, {
+          await checkProduct(backend, {
             kind: "matmul",
             shape,
             k,
@@ -198,7 +199,7 @@ for (
     for (const a of lefts) {
       for (const b of rights) {
         for (const c of results) {
-          await check(backend, {
+          await checkProduct(backend, {
             kind: "matmul",
             shape: [m, n],
             k,
@@ -224,7 +225,7 @@ for (
       ],
     });
     const shape = [batch, heads, time, time];
-    await check(backend, {
+    await checkProduct(backend, {
       kind: "matmul",
       shape,
       k: size,
@@ -235,7 +236,7 @@ for (
   });
 }
 
-async function check(
+async function checkProduct(
   backend: Backend,
   kernel: MatmulKernel,
   counts: readonly number[],

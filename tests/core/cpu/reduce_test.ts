@@ -4,6 +4,7 @@ import type { Backend } from "../../../core/backend.ts";
 import type { DType } from "../../../core/dtype.ts";
 import type { ReduceKernel, View } from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../../../core/shape.ts";
+import { check } from "../../support/runs.ts";
 import {
   acc,
   assertClose,
@@ -68,7 +69,7 @@ for (const [name, backend] of Object.entries(backends)) {
             actual.forEach((x, i) => assertClose(x, expected[i]!, 1e-6, scale));
           },
         );
-        await fc.assert(property, { numRuns: 50 });
+        await check(property, 50);
       });
     }
   }

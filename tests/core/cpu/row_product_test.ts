@@ -10,6 +10,7 @@ import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import { type Half, widen } from "../../../core/half.ts";
 import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../../core/shape.ts";
+import { check } from "../../support/runs.ts";
 import {
   acc,
   assertClose,
@@ -116,7 +117,7 @@ for (const [name, backend] of Object.entries(backends)) {
         });
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await check(property, 150);
   });
 
   Deno.test(`a long sum of few rows loses little to rounding, ${name}`, async () => {

@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { ScatterKernel } from "../../../core/plan/kernel.ts";
 import { sizeOf, stridesOf } from "../../../core/shape.ts";
+import { check } from "../../support/runs.ts";
 import {
   backends,
   call,
@@ -67,7 +68,7 @@ for (const [name, backend] of Object.entries(backends)) {
         );
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await check(property, 150);
   });
 
   Deno.test(`points that meet along an axis whose index never changes all count, ${name}`, async () => {
