@@ -174,13 +174,14 @@ async function measure(request: Request): Promise<boolean> {
       console.error(`${name} is wrong by ${who}: ${outcome.mistake}`);
     }
   }
-  const ours = columns.at(-1)!;
+  // Those of the most threads, and of a BLAS where one is asked for.
+  const ours = columns.slice(request.threads.length - 1);
   const names = [...columns, ...request.peers]
     .filter((who) => commands.has(who));
   const peers = request.peers.filter((peer) => commands.has(peer));
   console.log(`\n${timesTable(rows, names, ours, peers)}`);
-  console.log(`\n${costsTable(rows, ours)}`);
-  const share = loraShare(rows, ours);
+  console.log(`\n${costsTable(rows, ours[0]!)}`);
+  const share = loraShare(rows, ours[0]!);
   if (share) console.log(`\n${share}`);
   const results = {
     date: new Date().toISOString(),

@@ -34,18 +34,24 @@ export function median(times: readonly number[]): number {
   return (sorted[Math.floor(half)]! + sorted[Math.ceil(half)]!) / 2;
 }
 
-/** Lines: a column for each name, and one with the ratio to `ours` for each of the `peers`. */
+/** Lines: a column for each name, and one with the ratio of each of the `peers` to each of `ours`. */
 export function timesTable(
   rows: readonly Row[],
   names: readonly string[],
-  ours: string,
+  ours: readonly string[],
   peers: readonly string[],
 ): string {
-  const head = ["ms", ...names, ...peers.map((peer) => `× ${peer}`)];
+  const pairs = ours.flatMap((own) =>
+    peers.map((peer): [string, string] => [own, peer])
+  );
+  const ratios = pairs.map(([own, peer]) =>
+    own === ours[0] ? `× ${peer}` : `${own} × ${peer}`
+  );
+  const head = ["ms", ...names, ...ratios];
   const lines = rows.map(({ name, outcomes }) => [
     name,
     ...names.map((who) => cell(outcomes[who])),
-    ...peers.map((peer) => ratio(outcomes[ours], outcomes[peer])),
+    ...pairs.map(([own, peer]) => ratio(outcomes[own], outcomes[peer])),
   ]);
   return table([head, ...lines]);
 }

@@ -69,12 +69,12 @@ Deno.test("a table has medians, spreads and how many times faster ours is", () =
     { name: "W3", outcomes: { a: timed([1.5]), b: { none: "too slow" } } },
   ];
   assertEquals(
-    timesTable(rows, ["a", "b"], "a", ["b"]).split("\n"),
+    timesTable(rows, ["a", "b"], ["a", "b"], ["b"]).split("\n"),
     [
-      "ms                     a                       b   × b",
-      "W1 256  2.00 (1.00–4.00)           210 (120–300)   105",
-      "W2      1.50 (1.50–1.50)  3.00 (3.00–3.00) wrong  2.00",
-      "W3      1.50 (1.50–1.50)                       –     –",
+      "ms                     a                       b   × b  b × b",
+      "W1 256  2.00 (1.00–4.00)           210 (120–300)   105   1.00",
+      "W2      1.50 (1.50–1.50)  3.00 (3.00–3.00) wrong  2.00   1.00",
+      "W3      1.50 (1.50–1.50)                       –     –      –",
     ],
   );
 });
