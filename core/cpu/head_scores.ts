@@ -28,7 +28,7 @@ import { i32, select, v128 } from "./opcodes.ts";
 import { type Packed, PANEL } from "./packing.ts";
 import { sharedNumbers } from "./shared.ts";
 import type { StageBuilder } from "./stages.ts";
-import { STRIP, TILE_BYTES } from "./strips.ts";
+import { innerBlock, STRIP, TILE_BYTES } from "./strips.ts";
 import { PACK } from "./work.ts";
 
 /** Rows of the table in a block, whole strips: with the scores they stay in the second cache. */
@@ -39,9 +39,6 @@ const BLAS_BLOCK = 960;
 
 /** Most examples that share a block, whole panels. */
 const GROUP = 128;
-
-/** Most of the size in a block of the product, as in other products. */
-const K_BLOCK = 96;
 
 /** Some floats between rows of scores, so that those of a column do not fall on the same lines of a cache. */
 const SKEW = 16;
@@ -102,7 +99,7 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
   const copyAt = isInPlace ? 0 : stages.takeOwn(4 * most * toPanels(D));
   const inTable = bytesPerElement(table.dtype) * table.view.strides[0]!;
   const rowStride = isInPlace ? inTable : 4 * toPanels(D);
-  const kBlock = 4 * Math.ceil(D / Math.ceil(D / K_BLOCK) / 4);
+  const kBlock = innerBlock(D);
 
   const inX = 4 * x.view.strides[0]!;
 

@@ -37,7 +37,7 @@ import {
   splitAxis,
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
-import { STEPS, STRIP, TILE_BYTES } from "./strips.ts";
+import { innerBlock, STRIP, TILE_BYTES } from "./strips.ts";
 import { MADD, PACK, workOf } from "./work.ts";
 
 /** Rows of a block, whole strips; of rows that are read in place few, so that they are read whole. */
@@ -48,9 +48,6 @@ const N_BLOCK = 512;
 
 /** Most bytes of a right operand that is packed as a whole: it stays in the second cache. */
 const PACKED_BYTES = 2 ** 19;
-
-/** Most of the inner size in a block. A longer one is hardly faster, and loses more to rounding. */
-const K_BLOCK = 128;
 
 /** Most rows of a product whose large right operand had better be the left one. */
 const FEW_ROWS = 32;
@@ -132,8 +129,7 @@ function layoutOf({ shape, k, a, b }: MatmulKernel): Layout {
     : aRow === 1 && n <= FEW_COLUMNS.columns
     ? "columns"
     : "packed";
-  // Blocks of about one size, whole steps.
-  const kBlock = STEPS * Math.ceil(k / Math.ceil(k / K_BLOCK) / STEPS);
+  const kBlock = innerBlock(k);
   const columns = Math.ceil(Math.min(n, N_BLOCK) / PANEL) * PANEL;
   const orderB = bColumn === 1 && n % PANEL === 0 && m <= 2 * STRIP &&
       bRow <= SHORT_ROW && b.dtype === "f32" && !b.expr

@@ -29,7 +29,15 @@ export const TILE_BYTES = 256;
 export const STRIP = 5;
 
 /** Steps along the inner size in an iteration. */
-export const STEPS = 8;
+const STEPS = 8;
+
+/** Most of the inner size in a block. A longer one is hardly faster, and loses more to rounding. */
+const K_BLOCK = 128;
+
+/** The inner size of a block of a product: all are of about one size, whole steps. */
+export function innerBlock(k: number): number {
+  return STEPS * Math.ceil(k / Math.ceil(k / K_BLOCK) / STEPS);
+}
 
 /**
  * `(a, aStride, b, kStride, panelStride, c, cStride, n, k, isFirst, tile)`: `rows` rows of the product. With order

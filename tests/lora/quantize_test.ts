@@ -111,6 +111,28 @@ eachBackend(
   },
 );
 
+/** Bytes of the arena of a step that trains adapters of a quantised model. */
+function stepArena(
+  gpt: ReturnType<typeof gpt2>,
+  kind: QuantizeOptions["kind"],
+  targets: string,
+): number {
+  const tuned = lora(quantize(gpt.init(random.key(1)), { kind }), {
+    targets,
+    rank: 1,
+    alpha: 1,
+    key: random.key(0),
+  });
+  const [trainable, frozen] = tree.partition(tuned, isAdapter);
+  using step = jit((t: GPT2Params, f: GPT2Params, ids: Tensor) =>
+    valueAndGrad((t: GPT2Params) =>
+      gpt.apply(tree.merge(t, f), ids).square().mean()
+    )(t).grads
+  );
+  const ids = tensor([[1, 2]], { dtype: "i32" });
+  return step.program(trainable, frozen, ids).arenaBytes;
+}
+
 eachBackend(
   "adapters are trained on quantised weights, of which nothing changes",
   async () => {
@@ -258,23 +280,8 @@ inFloat64(
         n_layer: layers,
         n_head: 2,
       });
-    const arena = (layers: number, kind: QuantizeOptions["kind"]) => {
-      const gpt = model(layers);
-      const tuned = lora(quantize(gpt.init(random.key(1)), { kind }), {
-        targets: "c_attn",
-        rank: 1,
-        alpha: 1,
-        key: random.key(0),
-      });
-      const [trainable, frozen] = tree.partition(tuned, isAdapter);
-      using step = jit((t: GPT2Params, f: GPT2Params, ids: Tensor) =>
-        valueAndGrad((t: GPT2Params) =>
-          gpt.apply(tree.merge(t, f), ids).square().mean()
-        )(t).grads
-      );
-      const ids = tensor([[1, 2]], { dtype: "i32" });
-      return step.program(trainable, frozen, ids).arenaBytes;
-    };
+    const arena = (layers: number, kind: QuantizeOptions["kind"]) =>
+      stepArena(model(layers), kind, "c_attn");
     for (const kind of kinds) {
       const layers = 5;
       const bytes = scope(() => arena(layers, kind));
@@ -295,20 +302,7 @@ eachBackend(
       n_head: 2,
     });
     for (const kind of kinds) {
-      const tuned = lora(quantize(model.init(random.key(1)), { kind }), {
-        targets: "all-linear",
-        rank: 1,
-        alpha: 1,
-        key: random.key(0),
-      });
-      const [trainable, frozen] = tree.partition(tuned, isAdapter);
-      using step = jit((t: GPT2Params, f: GPT2Params, ids: Tensor) =>
-        valueAndGrad((t: GPT2Params) =>
-          model.apply(tree.merge(t, f), ids).square().mean()
-        )(t).grads
-      );
-      const ids = tensor([[1, 2]], { dtype: "i32" });
-      const { arenaBytes } = step.program(trainable, frozen, ids);
+      const arenaBytes = stepArena(model, kind, "all-linear");
       // The smallest are [256, 256].
       assert(arenaBytes < 4 * 256 ** 2 / 2, `${arenaBytes}`);
     }
