@@ -11,9 +11,9 @@ import type { Expr } from "../plan/kernel.ts";
 import type { Block, Bound, FunctionBuilder, Pointer } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, storeAll } from "./map.ts";
-import { Nest, phasesOf } from "./nest.ts";
+import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
-import { QUAD } from "./pointers.ts";
+import { phasesOf, QUAD } from "./pointers.ts";
 import type { Packers } from "./shared.ts";
 
 /** Most columns that are computed at a time. */

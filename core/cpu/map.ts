@@ -9,7 +9,9 @@
 import type { Expr, MapKernel, Output } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { arrangeMap } from "./arrange.ts";
-import { Nest, phasesOf, placesOf } from "./nest.ts";
+import { Nest } from "./nest.ts";
+import { placesOf } from "./places.ts";
+import { phasesOf } from "./pointers.ts";
 import { splitLoops } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { instructionsOf, workOf } from "./work.ts";
@@ -68,5 +70,5 @@ export function store(
 /** How many vectors side by side are worth their code: more for short expressions. */
 export function copiesFor(exprs: readonly Expr[]): number {
   const size = instructionsOf(exprs);
-  return size <= 8 ? 4 : size <= 24 ? 2 : 1;
+  return size <= 8 ? 4 : size <= 32 ? 2 : 1;
 }

@@ -25,8 +25,10 @@ import type {
 import type { Lanes } from "./lanes.ts";
 import { type Computed, computedBytes, packComputed } from "./computed.ts";
 import { copiesFor, storeAll } from "./map.ts";
-import { Nest, phasesOf, placesOf } from "./nest.ts";
+import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
+import { placesOf } from "./places.ts";
+import { phasesOf } from "./pointers.ts";
 import { type Packed, PANEL } from "./packing.ts";
 import { sharedNumbers } from "./shared.ts";
 import {

@@ -13,25 +13,16 @@
 import { bytesPerElement } from "../backend.ts";
 import type { DType } from "../dtype.ts";
 import { visitExpr } from "../plan/expression.ts";
-import {
-  type Expr,
-  operandsOf,
-  type Output,
-  type View,
-} from "../plan/kernel.ts";
+import { type Expr, operandsOf } from "../plan/kernel.ts";
 import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Part } from "./split.ts";
 import { call, cast, constant } from "./calls.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { i32, i32x4, v128 } from "./opcodes.ts";
+import type { Gather, Place, TypedPlace } from "./places.ts";
 import { type Phase, Pointers } from "./pointers.ts";
 import { repeated, unpacked, unpackedAhead } from "./unpack.ts";
-
-/** Phases that cover any extent, with `copies` vectors at a time where there are enough points. */
-export function phasesOf(copies: number): Phase[] {
-  const rest: Phase[] = [{ width: 4, copies: 1 }, { width: 1, copies: 1 }];
-  return copies > 1 ? [{ width: 4, copies }, ...rest] : rest;
-}
+import { exps } from "./vector_math.ts";
 
 /** Expressions that are evaluated within the loop over axis `within`. */
 export interface Region {
@@ -42,30 +33,6 @@ export interface Region {
   /** The innermost loop around them. */
   readonly within: number;
 }
-
-/** A view of a buffer. */
-export interface Place {
-  /** Number of the buffer. */
-  readonly buffer: number;
-  /** Where in it. */
-  readonly view: View;
-}
-
-/** A view of a buffer of elements of a dtype. */
-export interface TypedPlace extends Place {
-  /** What it holds. */
-  readonly dtype: DType;
-}
-
-/** Where outputs are stored. */
-export function placesOf(outputs: readonly Output[]): TypedPlace[] {
-  return outputs.map(({ buffer, view, expr: { dtype } }) => {
-    return { buffer, view, dtype };
-  });
-}
-
-/** An element that an index picks. */
-export type Gather = Extract<Expr, { kind: "gather" }>;
 
 /** What is known of an expression before code is emitted. */
 interface Facts {
@@ -267,10 +234,8 @@ export class Nest {
         if (!isHere(facts)) continue;
         if (within < axis) continue;
         if (within === axis && varies) {
-          if (expr.kind === "unpack") {
-            const ahead = unpackedAhead(this.lanes, this.#pointers, expr);
-            this.#computed(expr).vectors.push(...ahead);
-          }
+          const ahead = this.#ahead(expr);
+          if (ahead.length > 0) this.#computed(expr).vectors.push(...ahead);
           continue;
         }
         const copies = varies ? this.#pointers.phase.copies : 1;
@@ -281,6 +246,20 @@ export class Nest {
         if (isHere(facts) && !facts.varies) this.#offsetOf(gather);
       }
     }
+  }
+
+  /** Vectors side by side of what takes less together than one by one; none of anything else. */
+  #ahead(expr: Expr): readonly Vec[] {
+    if (expr.kind === "unpack") {
+      return unpackedAhead(this.lanes, this.#pointers, expr);
+    }
+    if (expr.kind !== "call" || expr.op !== "exp") return [];
+    const { copies } = this.#pointers.phase;
+    const powers = Array.from(
+      { length: copies },
+      (_, copy) => this.value(expr.args[0]!, copy),
+    );
+    return exps(this.lanes, powers);
   }
 
   #compute(expr: Exclude<Expr, { kind: "const" | "acc" }>, copy: number): Vec {

@@ -32,6 +32,12 @@ export interface Phase {
   readonly copies: number;
 }
 
+/** Phases that cover any extent, with `copies` vectors at a time where there are enough points. */
+export function phasesOf(copies: number): Phase[] {
+  const rest: Phase[] = [{ width: 4, copies: 1 }, { width: 1, copies: 1 }];
+  return copies > 1 ? [{ width: 4, copies }, ...rest] : rest;
+}
+
 /** A site's address at the current indices, or the value of its view; sites that differ in their offsets share it. */
 interface Cursor extends Site {
   readonly users: Set<unknown>;

@@ -8,8 +8,10 @@
 
 import type { ScatterKernel } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
-import { type Gather, Nest, phasesOf } from "./nest.ts";
+import { Nest } from "./nest.ts";
 import { f32x4, i32x4 } from "./opcodes.ts";
+import type { Gather } from "./places.ts";
+import { phasesOf } from "./pointers.ts";
 import { splitLoops } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { workOf } from "./work.ts";

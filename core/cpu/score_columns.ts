@@ -10,7 +10,7 @@ import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
-import { exp } from "./vector_math.ts";
+import { exps } from "./vector_math.ts";
 
 /** The largest float: within ± this, a difference from the largest score is never NaN. */
 const MOST = (2 - 2 ** -23) * 2 ** 127;
@@ -74,15 +74,19 @@ export function exponentiate(
     );
     tops.forEach((x) => lanes.assign(x, lanes.f32(f32x4.pmin, x, MOST)));
     const sums = VECTORS.map(() => variable(lanes, 0));
-    eachRow(lanes, scores, first!, (at) =>
-      sums.forEach((x, i) => {
-        const more = lanes.f32(f32x4.sub, load(lanes, at, i), tops[i]!);
-        const e = exp(lanes, more);
+    eachRow(lanes, scores, first!, (at) => {
+      const more = tops.map((top, i) =>
+        lanes.f32(f32x4.sub, load(lanes, at, i), top)
+      );
+      exps(lanes, more).forEach((e, i) => {
         store(lanes, at, i, e);
-        lanes.assign(x, lanes.f32(f32x4.add, x, e));
-      }));
+        lanes.assign(sums[i]!, lanes.f32(f32x4.add, sums[i]!, e));
+      });
+    });
     for (const i of VECTORS) {
-      const by = exp(lanes, lanes.f32(f32x4.sub, old[i]!, tops[i]!));
+      const [by] = exps(lanes, [lanes.f32(f32x4.sub, old[i]!, tops[i]!)]) as [
+        Vec,
+      ];
       store(lanes, factor!, i, by);
       store(lanes, top!, i, tops[i]!);
       store(lanes, sum!, i, lanes.madd(load(lanes, sum!, i), by, sums[i]!));
@@ -139,11 +143,14 @@ export function weigh(
       lanes,
       scores,
       first!,
-      (at) =>
-        known.forEach(({ logSum, ct }, i) => {
-          const x = lanes.f32(f32x4.sub, load(lanes, at, i), logSum);
-          store(lanes, at, i, lanes.f32(f32x4.mul, exp(lanes, x), ct));
-        }),
+      (at) => {
+        const logs = known.map(({ logSum }, i) =>
+          lanes.f32(f32x4.sub, load(lanes, at, i), logSum)
+        );
+        exps(lanes, logs).forEach((e, i) =>
+          store(lanes, at, i, lanes.f32(f32x4.mul, e, known[i]!.ct))
+        );
+      },
     );
   });
 }

@@ -11,9 +11,10 @@ import { sizeOf } from "../shape.ts";
 import { SGEMM } from "./assembler.ts";
 import { copiesFor, storeAll } from "./map.ts";
 import { corner, splitProduct, targetOf } from "./matmul.ts";
-import { Nest, phasesOf, placesOf } from "./nest.ts";
+import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
-import type { Phase } from "./pointers.ts";
+import { placesOf } from "./places.ts";
+import { type Phase, phasesOf } from "./pointers.ts";
 import type { StageBuilder } from "./stages.ts";
 import { workOf } from "./work.ts";
 

@@ -84,27 +84,37 @@ const ERFC = [
 
 /** eˣ. */
 export function exp(v: Lanes, x: Vec): Vec {
-  const y = v.variable();
+  return exps(v, [x])[0]!;
+}
+
+/** eˣ of several vectors, with one test of whether all results are normal numbers. */
+export function exps(v: Lanes, xs: readonly Vec[]): Vec[] {
+  const ys = xs.map(() => v.variable());
   const power = (x: Vec): { p: Vec; rounded: Vec } => {
     const { rounded, r } = reduceByLn2(v, x);
     const square = v.f32(mul, r, r);
     const p = v.f32(add, v.madd(square, pairwise(v, r, square, EXP), r), 1);
     return { p, rounded };
   };
-  const whole = () => {
+  const each = (value: (x: Vec) => Vec) => () =>
+    ys.forEach((y, i) => v.code.scope(() => v.assign(y, value(xs[i]!))));
+  const whole = (x: Vec): Vec => {
     const { p, rounded } = power(clamp(v, x, -105, 89));
-    v.assign(y, scale(v, p, rounded));
+    return scale(v, p, rounded);
   };
   // Where the result is a normal number its exponent is added as bits: three quarters of the time.
-  const within = () => {
+  const within = (x: Vec): Vec => {
     const { p, rounded } = power(x);
-    v.assign(y, v.i32(i32x4.add, p, v.shift(i32x4.shl, rounded, 23)));
+    return v.i32(i32x4.add, p, v.shift(i32x4.shl, rounded, 23));
   };
-  // As integers, NaN is the largest.
-  const isFar = v.i32(i32x4.gtS, v.f32(abs, x), v.float(87));
+  // As integers, NaN is the largest of these.
+  const farthest = xs.map((x) => v.f32(abs, x)).reduce((a, b) =>
+    v.i32(i32x4.maxS, a, b)
+  );
+  const isFar = v.i32(i32x4.gtS, farthest, v.float(87));
   v.code.get(isFar.local).op(v128.anyTrue);
-  v.code.if(() => v.code.scope(whole), () => v.code.scope(within));
-  return y;
+  v.code.if(each(whole), each(within));
+  return ys;
 }
 
 /** eˣ - 1, exact near 0. */
