@@ -13,8 +13,6 @@ import {
   type PretrainedOptions,
   type Progress,
 } from "../../../nn/checkpoint/mod.ts";
-import { isHubId } from "../../../nn/checkpoint/hub.ts";
-import { LIBRARIES } from "../../../nn/checkpoint/lazy.ts";
 import { llama } from "../../../nn/models/mod.ts";
 import { COMMIT, type FakeHub, openFakeHub } from "./fake_hub.ts";
 import {
@@ -397,25 +395,4 @@ Deno.test({
       await assertLoads(options);
       assertEquals(hub.requests.length, 6);
     }),
-});
-
-Deno.test("what looks like a model of the Hub is told from a path", () => {
-  for (const id of ["gpt2", "owner/name", "o-w/n.a_m-e", "A1/b2"]) {
-    assert(isHubId(id), id);
-  }
-  for (
-    const path of [
-      ..."./a ../a /a a/ a/b/c a\\b a--b a/b..c ~/a C:/a".split(" "),
-      "",
-      "a b",
-    ]
-  ) assert(!isHubId(path), path);
-});
-
-Deno.test("libraries that are loaded when needed are those of deno.json", async () => {
-  const file = new URL("../../../deno.json", import.meta.url);
-  const { imports } = JSON.parse(await Deno.readTextFile(file));
-  for (const [name, specifier] of Object.entries(LIBRARIES)) {
-    assertEquals(specifier, imports[`@huggingface/${name}`]);
-  }
 });
