@@ -1,5 +1,5 @@
 /**
- * Matrix products on each backend: square ones, and the thin ones of LoRA.
+ * Matrix products on each backend: square ones, the thin ones of LoRA, and one of few rows.
  *
  * A run multiplies several times and then reads one number back, so that what WebGPU takes to read counts little.
  *
@@ -19,6 +19,7 @@ const sizes: readonly (readonly [number, number, number])[] = [
   [1024, 1024, 1024],
   [512, 768, 8],
   [512, 8, 768],
+  [16, 512, 512],
 ];
 
 const backends = await availableBackends();

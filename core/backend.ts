@@ -57,7 +57,7 @@ export interface Limits {
 export interface BackendMemory {
   /** Bytes of storages that are in use. */
   readonly liveBytes: number;
-  /** Bytes taken from the system: storages, arenas, pools. */
+  /** Bytes taken from the system: storages, arenas, pools, packs. */
   readonly reservedBytes: number;
 }
 

@@ -19,7 +19,7 @@ import { Tensor } from "./tensor.ts";
 export interface Memory {
   /** Bytes of tensors. */
   readonly liveBytes: number;
-  /** Bytes taken from the system: tensors, arenas, pools. */
+  /** Bytes taken from the system: tensors, arenas, pools, packed weights. */
   readonly reservedBytes: number;
   /** Number of tensors. */
   readonly tensors: number;

@@ -10,11 +10,9 @@
  */
 
 import { bytesPerElement } from "../backend.ts";
-import { isHalf } from "../half.ts";
-import { buffersOf } from "../plan/expression.ts";
-import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
+import type { MatmulKernel, Matrix } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
-import { transposed, withAccs } from "./arrange.ts";
+import { transposed } from "./arrange.ts";
 import type {
   Block,
   Bound,
@@ -30,6 +28,7 @@ import { i32 } from "./opcodes.ts";
 import { placesOf } from "./places.ts";
 import { phasesOf } from "./pointers.ts";
 import { type Packed, PANEL } from "./packing.ts";
+import { emitChoice, emitState, type Keeping, packOf } from "./packs.ts";
 import { sharedNumbers } from "./shared.ts";
 import {
   type Division,
@@ -40,6 +39,7 @@ import {
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { innerBlock, STRIP, TILE_BYTES } from "./strips.ts";
+import { type Target, targetOf } from "./target.ts";
 import { MADD, PACK, workOf } from "./work.ts";
 
 /** Rows of a block, whole strips; of rows that are read in place few, so that they are read whole. */
@@ -79,11 +79,14 @@ export function emitMatmul(stages: StageBuilder, given: MatmulKernel): void {
   const take = (bytes: number): number =>
     isApart ? stages.takeOwn(bytes) : stages.takeCommon(bytes);
   const target = targetOf(kernel, scratch, take);
+  const kept = isKept(kernel, layout, stages.keeping)
+    ? stages.takePack(packOf(kernel.b, k, shape[1]!, innerOf(kernel, layout)))
+    : null;
   stages.add(
     work,
     split,
     (lanes, part) =>
-      emitBlocks(lanes, kernel, layout, target, part, stages.own, own),
+      emitBlocks(lanes, kernel, layout, target, part, stages.own, own, kept),
   );
 }
 
@@ -149,6 +152,22 @@ function layoutOf({ shape, k, a, b }: MatmulKernel): Layout {
   return { orderA, orderB, kBlock, aAt, computedAt, bytes };
 }
 
+/** Whether a pack of the right operand is worth keeping. */
+function isKept(
+  { shape, k, b }: MatmulKernel,
+  { orderB }: Layout,
+  { leastElements, mostRows }: Keeping,
+): boolean {
+  const [m, n] = shape as [number, number];
+  return shape.length === 2 && orderB !== "rows" && b.dtype === "f32" &&
+    !b.expr && m <= mostRows && k * n >= leastElements;
+}
+
+/** The inner size of blocks of the packed right operand. */
+function innerOf({ k }: MatmulKernel, { orderB, kBlock }: Layout): number {
+  return orderB === "packed" ? k : kBlock;
+}
+
 /**
  * The axis by which a product takes least time, in parts of whole `strip`s of rows: each thread packs what it needs of
  * both operands.
@@ -191,6 +210,7 @@ function emitBlocks(
   part: Part | null,
   scratch: Pointer,
   start: number,
+  kept: Pointer | null,
 ): void {
   const { shape, k, a, b } = kernel;
   const { orderA, orderB, kBlock } = layout;
@@ -206,7 +226,8 @@ function emitBlocks(
   const aAt = start + layout.aAt, bAt = start + TILE_BYTES;
   const few = { base: scratch, offset: start + layout.computedAt };
   const panelsA = { base: scratch, offset: aAt };
-  const panelsB = { base: scratch, offset: bAt };
+  const panels = code.pointer();
+  const panelsB = { base: panels, offset: 0 };
   const { c, outputs } = target;
   const cRow = c.view.strides[rank]!;
 
@@ -218,6 +239,8 @@ function emitBlocks(
   const rangeOf = (axis: number): Range =>
     part?.axis === axis ? part : { from: 0, to: shape[axis]! };
 
+  code.get(scratch).const(bAt).plus().set(panels);
+  const found = kept === null ? null : emitState(code, kept);
   nest.enter(() =>
     nest.loops(shape.slice(0, -2), 0, () => {
       const [aBase, bBase, cBase] = corners.map((x) => nest.address(x)) as [
@@ -236,7 +259,7 @@ function emitBlocks(
       code.blocks(rangeOf(rank + 1), N_BLOCK, (j) => {
         if (orderB === "packed by blocks") {
           return blocksOfK((p) => {
-            packB(bBase, j, p);
+            findB(bBase, j, p);
             blocksOfM((i) => {
               multiplyBlock(i, j, p);
               if (outputs.length === 0) return;
@@ -244,7 +267,7 @@ function emitBlocks(
             });
           });
         }
-        if (orderB === "packed") packB(bBase, j, { from: 0, to: k, size: k });
+        if (orderB === "packed") findB(bBase, j, { from: 0, to: k, size: k });
         blocksOfM((i) => {
           blocksOfK((p) => multiplyBlock(i, j, p));
           if (outputs.length > 0) finish(i, j);
@@ -252,6 +275,13 @@ function emitBlocks(
       });
     })
   );
+
+  /** Sees to it that the panels of a block are there. */
+  function findB(base: Pointer, j: Block, p: Block): void {
+    const pack = () => packB(base, j, p);
+    if (kept === null || found === null) pack();
+    else emitChoice(code, { kept, found }, panels, shape[1]!, p, j, pack);
+  }
 
   function packB(base: Pointer, j: Block, p: Block): void {
     if (b.expr) {
@@ -269,8 +299,7 @@ function emitBlocks(
     address(code, base, [[p.from, bBytes * bRow], [j.from, bBytes * bColumn]]);
     if (order !== "columns") code.const(bBytes * bRow);
     if (order !== "rows") code.const(bBytes * bColumn);
-    code.get(scratch).const(bAt).plus();
-    code.push(p.size).push(j.size);
+    code.get(panels).push(p.size).push(j.size);
     if (order === "any") code.const(PANEL).call(packersB.any);
     else code.call(order === "rows" ? packersB.rows : packersB.columns);
   }
@@ -316,10 +345,10 @@ function emitBlocks(
       code.const(4 * STRIP * aRow);
     }
     if (orderB === "packed") {
-      address(code, scratch, [[p.from, 4 * PANEL]]);
-      code.const(bAt).plus().const(4 * PANEL).const(4 * PANEL * k);
+      address(code, panels, [[p.from, 4 * PANEL]]);
+      code.const(4 * PANEL).const(4 * PANEL * k);
     } else if (orderB === "packed by blocks") {
-      code.get(scratch).const(bAt).plus().const(4 * PANEL);
+      code.get(panels).const(4 * PANEL);
       code.push(p.size).const(4 * PANEL).op(i32.mul);
     } else {
       address(code, bBase, [[p.from, 4 * bRow], [j.from, 4]]);
@@ -363,35 +392,4 @@ function address(
 export function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
   const strides = view.strides.map((s, i) => i < rank ? s : 0);
   return { buffer, view: { offset: view.offset, strides }, dtype };
-}
-
-/** Where the product accumulates, and what is left to compute from it. */
-interface Target {
-  readonly c: Matrix;
-  readonly outputs: MatmulKernel["outputs"];
-}
-
-/** An output to accumulate in, or else scratch memory at an offset that `take` gives. */
-export function targetOf(
-  { shape, outputs }: MatmulKernel,
-  scratch: Pointer,
-  take: (bytes: number) => number,
-): Target {
-  const [m, n] = shape.slice(-2) as [number, number];
-  // Sums must not gather where an output still has to read.
-  const read = new Set(outputs.flatMap((o) => [...buffersOf(o.expr)]));
-  const hosts = outputs.filter((o) =>
-    o.view.strides.at(-1) === 1 && !read.has(o.buffer) &&
-    !isHalf(o.expr.dtype)
-  );
-  const host = hosts.find((o) => o.expr.kind === "acc") ?? hosts[0];
-  const inScratch = (): View => ({
-    offset: take(4 * m * n) / 4,
-    strides: [...shape.slice(0, -2).fill(0), n, 1],
-  });
-  const { buffer, view } = host ?? { buffer: scratch, view: inScratch() };
-  const c: Matrix = { buffer, view, dtype: "f32" };
-  const acc: Expr = { kind: "load", ...c };
-  const rest = outputs.filter((o) => o !== host || o.expr.kind !== "acc");
-  return { c, outputs: withAccs(rest, [acc]) };
 }

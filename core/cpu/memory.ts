@@ -40,6 +40,8 @@ export class Heap {
   #used = 0;
   #most: number;
   #bits: AddressBits;
+  /** Frees what can be done without, and returns whether there was any. */
+  spare: () => boolean = () => false;
 
   /** An empty heap that grows up to a number of bytes; one that threads share begins with the words of `control`. */
   constructor(
@@ -65,6 +67,17 @@ export class Heap {
 
   /** The address of a new block; zero bytes take a line as well, so that no two blocks share an address. */
   allocate(bytes: number, wanted: Wanted = "a block"): number {
+    for (;;) {
+      const address = this.find(bytes);
+      if (address !== null) return address;
+      if (this.spare()) continue;
+      const most = this.#most * PAGE;
+      throw outOfMemory(wanted, bytes, this.#used, most, this.#wayOut(most));
+    }
+  }
+
+  /** The same, or null where there is no room; nothing is spared for it. */
+  find(bytes: number): number | null {
     const size = blockBytes(bytes);
     let best = -1;
     for (let i = 0; i < this.#free.length; i++) {
@@ -73,8 +86,8 @@ export class Heap {
       if (best < 0 || found < this.#free[best]!.bytes) best = i;
       if (found === size) break;
     }
+    if (best < 0) return this.#extend(size);
     this.#used += size;
-    if (best < 0) return this.#extend(size, bytes, wanted);
     const block = this.#free[best]!;
     const { address } = block;
     block.address += size;
@@ -115,14 +128,11 @@ export class Heap {
   }
 
   /** A block behind all others. */
-  #extend(size: number, asked: number, wanted: Wanted): number {
+  #extend(size: number): number | null {
     const address = this.#end;
     const missing = address + size - this.reservedBytes;
-    if (missing > 0 && !this.#grow(Math.ceil(missing / PAGE))) {
-      this.#used -= size;
-      const most = this.#most * PAGE;
-      throw outOfMemory(wanted, asked, this.#used, most, this.#wayOut(most));
-    }
+    if (missing > 0 && !this.#grow(Math.ceil(missing / PAGE))) return null;
+    this.#used += size;
     this.#end += size;
     return address;
   }

@@ -2,7 +2,7 @@
  * Plans as WebAssembly modules: a function for each stage of each distinct kernel, and `run`, which calls them in order.
  *
  * `run` reads addresses, in lines, from a table of words: those of the inputs, of the outputs, of the arena's pages, and
- * last of the scratch memory that threads share and of their own.
+ * of the scratch memory that threads share and of their own, and last of packs.
  *
  * This module is browser compatible.
  *
@@ -25,6 +25,7 @@ import { kernelKey } from "./kernel_key.ts";
 import { emitMap } from "./map.ts";
 import { emitMatmul } from "./matmul.ts";
 import { encodeModule } from "./module.ts";
+import type { InputPack, Pack } from "./packs.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitRowProduct } from "./row_product.ts";
 import { emitRun } from "./run.ts";
@@ -49,6 +50,8 @@ export interface ProgramCode {
   readonly module: Uint8Array<ArrayBuffer>;
   /** Scratch memory that its kernels need. */
   readonly scratch: Scratch;
+  /** Packs that it can read. */
+  readonly packs: readonly InputPack[];
   /** Nanoseconds that a run is shorter on all threads, about. */
   readonly saved: number;
 }
@@ -64,12 +67,22 @@ export class ProgramCompiler {
     this.#engine = engine;
   }
 
-  /** The module of a plan. */
-  compile(plan: Plan): ProgramCode {
+  /** The module of a plan; `donated` tells which inputs do not stay the same. */
+  compile(plan: Plan, donated: readonly boolean[]): ProgramCode {
     const { relaxed, division, bits } = this.#engine;
+    const packs: InputPack[] = [];
+    const packAt = ({ buffer, key, bytes }: Pack, places: readonly Place[]) => {
+      const place = places[buffer]!;
+      if (place.kind !== "input" || donated[place.index]) return null;
+      const { index: input } = place;
+      const known = packs.findIndex((p) => p.input === input && p.key === key);
+      return known < 0 ? packs.push({ input, key, bytes }) - 1 : known;
+    };
     const parts = plan.steps.map((step) =>
-      partsOf(step).map(({ kernel, buffers }): Part => {
-        return { kernel: this.#kernel(kernel, buffers.length), buffers };
+      partsOf(step).map(({ kernel: given, buffers }): Part => {
+        const kernel = this.#kernel(given, buffers.length);
+        if (!kernel.pack) return { kernel, buffers };
+        return { kernel, buffers, pack: packAt(kernel.pack, buffers) };
       })
     );
     const kernels = parts.flat().map(({ kernel }) => kernel);
@@ -94,6 +107,7 @@ export class ProgramCompiler {
     return {
       module: encodeModule(functions, division !== null, bits),
       scratch: { common: most(steps.map(({ common }) => common)), own },
+      packs,
       saved: division ? run.divided * (1 - 1 / division.threads) : 0,
     };
   }
@@ -155,8 +169,8 @@ function compileKernel(
       shared = emitFused(builder, arranged);
       break;
   }
-  const { stages, scratch } = builder;
-  return { stages, scratch, shared };
+  const { stages, scratch, pack } = builder;
+  return { stages, scratch, shared, pack };
 }
 
 /** Emits a product in the way that suits it; returns how many of the shared functions that needs. */

@@ -34,7 +34,7 @@ export interface Functions {
 /** Who has worked since all threads last met: nobody, one thread, or several. */
 type Busy = "none" | "several" | number;
 
-/** Number of words in the table of a plan. */
+/** Number of words in the table of a plan before those of packs. */
 export function tableSize(plan: Plan): number {
   return plan.inputs + plan.outputs.length + plan.pages.length + 2;
 }
@@ -81,12 +81,16 @@ export function emitRun(
         return run.get(pages[place.page]!).const(place.offset).plus();
     }
   };
-  const call = ({ stage, buffers, scratch, owner }: StageCall): void => {
+  const call = (
+    { stage, buffers, scratch, owner, pack }: StageCall,
+  ): void => {
     const emit = () => {
       buffers.forEach(push);
       run.get(common);
       if (scratch > 0) run.const(scratch).plus();
       run.get(ownAddress);
+      if (pack === null) run.address(0);
+      else if (pack !== undefined) fromLines(word(words + pack));
       if (stage.isSplit) run.get(thread, threads);
       run.call(numberOf(stage));
     };

@@ -16,6 +16,8 @@ export interface Part {
   readonly kernel: CompiledKernel;
   /** Where its buffers are. */
   readonly buffers: readonly Place[];
+  /** The number of the program's pack that it reads; null for none, absent if its stages take none. */
+  readonly pack?: number | null;
 }
 
 /** A call of a stage. */
@@ -28,6 +30,8 @@ export interface StageCall {
   readonly scratch: number;
   /** The thread that runs it; null for all of them. */
   readonly owner: number | null;
+  /** The number of the pack, as in `Part`. */
+  readonly pack?: number | null;
 }
 
 /** A step. */
@@ -52,7 +56,7 @@ export function levelsOf(
   const owners = division ? deal(parts, division) : null;
   let common = 0, divided = 0;
   for (const part of parts) {
-    const { kernel: { stages, scratch }, buffers } = part;
+    const { kernel: { stages, scratch }, buffers, pack } = part;
     const owner = owners?.get(part);
     let level = 0, isAlone = true;
     stages.forEach((stage, i) => {
@@ -63,6 +67,7 @@ export function levelsOf(
         buffers,
         scratch: common,
         owner: stage.isSplit ? null : owner ?? 0,
+        ...pack !== undefined && { pack },
       });
       if (stage.isSplit || owner !== undefined) divided += stage.work;
     });

@@ -10,12 +10,13 @@ import type { MatmulKernel, Matrix } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import { SGEMM } from "./assembler.ts";
 import { copiesFor, storeAll } from "./map.ts";
-import { corner, splitProduct, targetOf } from "./matmul.ts";
+import { corner, splitProduct } from "./matmul.ts";
 import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
 import { placesOf } from "./places.ts";
 import { type Phase, phasesOf } from "./pointers.ts";
 import type { StageBuilder } from "./stages.ts";
+import { targetOf } from "./target.ts";
 import { workOf } from "./work.ts";
 
 /** Rows and columns of parts start at multiples of what a BLAS takes together. */

@@ -3,7 +3,8 @@
  * before the next.
  *
  * A function has as parameters the addresses of the kernel's buffers, of scratch memory that all threads share, and of
- * the thread's own; and if it is divided, the number of the thread and how many there are.
+ * the thread's own, and of a pack if the kernel can read one; and if it is divided, the number of the thread and how
+ * many there are.
  *
  * This module is browser compatible.
  *
@@ -18,6 +19,7 @@ import {
   type Pointer,
 } from "./assembler.ts";
 import { Lanes } from "./lanes.ts";
+import type { Keeping, Pack } from "./packs.ts";
 import { type Division, type Part, partOf, type Split } from "./split.ts";
 
 /** A function of a kernel. */
@@ -44,6 +46,8 @@ export interface CompiledKernel {
   readonly scratch: Scratch;
   /** How many of the shared functions it needs. */
   readonly shared: number;
+  /** A pack that it can read; null if there is none. */
+  readonly pack: Pack | null;
 }
 
 /** What code is written for. */
@@ -56,6 +60,8 @@ export interface Engine {
   readonly division: Division | null;
   /** Least multiplications of a product for which a BLAS is called; infinite without one. */
   readonly leastForBlas: number;
+  /** Which packs are worth keeping. */
+  readonly keeping: Keeping;
 }
 
 /** Writes the stages of one kernel. */
@@ -68,24 +74,28 @@ export class StageBuilder {
   readonly division: Division | null;
   /** Whether there is a BLAS. */
   readonly hasBlas: boolean;
+  /** Which packs are worth keeping. */
+  readonly keeping: Keeping;
   /** The parameter with the scratch memory that threads share. */
   readonly common: Pointer;
   /** The parameter with a thread's own. */
   readonly own: Pointer;
   /** What has been written. */
   readonly stages: Stage[] = [];
+  #pack: Pack | null = null;
   #common = 0;
   #ownBytes = 0;
 
   /** No stages yet, of a kernel with so many buffers. */
   constructor(
     buffers: number,
-    { bits, relaxed, division, leastForBlas }: Engine,
+    { bits, relaxed, division, leastForBlas, keeping }: Engine,
   ) {
     this.bits = bits;
     this.relaxed = relaxed;
     this.division = division;
     this.hasBlas = leastForBlas < Infinity;
+    this.keeping = keeping;
     this.common = buffers as Pointer;
     this.own = buffers + 1 as Pointer;
   }
@@ -93,6 +103,17 @@ export class StageBuilder {
   /** Scratch memory that the stages need. */
   get scratch(): Scratch {
     return { common: this.#common, own: this.#ownBytes };
+  }
+
+  /** The pack that the stages can read. */
+  get pack(): Pack | null {
+    return this.#pack;
+  }
+
+  /** Has all stages take the address of a pack, and gives the parameter. */
+  takePack(pack: Pack): Pointer {
+    this.#pack = pack;
+    return this.own + 1 as Pointer;
   }
 
   /** Takes shared scratch memory, and gives where in it. */
@@ -124,7 +145,7 @@ export class StageBuilder {
     split: Split | null,
     emit: (lanes: Lanes, part: Part | null) => void,
   ): void {
-    const addresses = this.own + 1;
+    const addresses = this.own + (this.#pack ? 2 : 1);
     const { code } = functionOf(
       this.bits,
       "a".repeat(addresses) + (split ? "ii" : ""),

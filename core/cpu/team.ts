@@ -69,10 +69,16 @@ export class Team {
     this.#store(control.maySleep, maySleep(this.#words) ? 1 : 0);
   }
 
-  /** Runs a program on all threads if that is worth it and the workers are there, else on this one. */
-  run(program: TeamProgram): void {
+  /**
+   * Runs a program on all threads if that is worth it and the workers are there, else on this one. `prepare` is called
+   * when nothing is left to allocate.
+   */
+  run(program: TeamProgram, prepare: () => void): void {
     this.#check();
-    if (!this.#helps(program.saved)) return program.run(program.table, 0, 1);
+    if (!this.#helps(program.saved)) {
+      prepare();
+      return program.run(program.table, 0, 1);
+    }
     const { code } = program;
     const address = code ? this.#heap.allocate(code.length, CODE) : 0;
     if (code) {
@@ -81,6 +87,7 @@ export class Team {
       program.number = ++this.#programs;
     }
     try {
+      prepare();
       this.#store(control.code, address / LINE);
       this.#store(control.codeBytes, code?.length ?? 0);
       this.#start(program.number, program.table);

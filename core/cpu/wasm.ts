@@ -28,6 +28,14 @@ import { Lanes } from "./lanes.ts";
 import { Heap, LINE } from "./memory.ts";
 import { encodeModule } from "./module.ts";
 import { QUAD } from "./pointers.ts";
+import {
+  type InputPack,
+  type Keeping,
+  type Packable,
+  Packs,
+  type Reads,
+  WORTH_KEEPING,
+} from "./packs.ts";
 import { ProgramCompiler } from "./program.ts";
 import { ownStride, tableSize } from "./run.ts";
 import { Team, type TeamProgram } from "./team.ts";
@@ -68,6 +76,9 @@ const WORTH = {
 /** The same where all work is divided. */
 const EAGER = { barrier: 0, telling: 0, waking: 0, starting: 0 };
 
+/** Keeps all packs. */
+const KEEP_ALL: Keeping = { leastElements: 0, mostRows: Infinity };
+
 /** Least multiplications of a product for which calling a BLAS is worth its while. */
 const LEAST_FOR_BLAS = 2 ** 13;
 
@@ -80,10 +91,11 @@ const abandoned = new FinalizationRegistry<Team>((team) => team.stop());
 const ARENA = "the arena of a program", SCRATCH = "the scratch of a program";
 
 /** A block of the heap. */
-class WasmStorage implements Storage {
+class WasmStorage implements Storage, Packable {
   readonly bytes: number;
   readonly address: number;
   isFreed = false;
+  reads: Reads | null = null;
 
   constructor(bytes: number, address: number) {
     this.bytes = bytes;
@@ -113,6 +125,7 @@ class WasmBackend implements Backend {
   #blas: Blas | null;
   #team: Team | null;
   #compiler: ProgramCompiler;
+  #packs: Packs | null;
   #liveBytes = 0;
   /** Memory that all programs share, as they run one at a time: arena pages and scratch. */
   #workspace = { address: 0, bytes: 0 };
@@ -125,6 +138,7 @@ class WasmBackend implements Backend {
     const threads = shared ? wanted : 1;
     const heap = shared ?? new Heap(bytes, false, bits);
     this.#heapOrNone = heap;
+    this.#packs = new Packs(heap);
     this.#blas = options.blas === undefined
       ? null
       : blasOr(options.blas, heap.memory);
@@ -148,6 +162,7 @@ class WasmBackend implements Backend {
       bits,
       relaxed,
       leastForBlas: !this.#blas ? Infinity : eager ? 0 : LEAST_FOR_BLAS,
+      keeping: eager ? KEEP_ALL : WORTH_KEEPING,
       division: shared && { threads, leastWork: barrier, grain },
     });
   }
@@ -166,7 +181,9 @@ class WasmBackend implements Backend {
 
   write(storage: Storage, dtype: DType, offset: number, data: Data): void {
     const end = offset + data.length;
-    this.#elements(own(storage), dtype, end).set(data, offset);
+    const block = own(storage);
+    this.#packs?.forget(block);
+    this.#elements(block, dtype, end).set(data, offset);
   }
 
   download(storage: Storage, dtype: DType, size: number): Promise<Data> {
@@ -182,11 +199,19 @@ class WasmBackend implements Backend {
     block.isFreed = true;
     this.#liveBytes -= block.bytes;
     this.#heap.free(block.address, block.bytes);
+    this.#packs?.forget(block);
   }
 
-  compile(graph: Graph, _: readonly boolean[], plan: () => Plan): Executable {
+  compile(
+    graph: Graph,
+    donated: readonly boolean[],
+    plan: () => Plan,
+  ): Executable {
     const planned = plan();
-    const { module, scratch, saved } = this.#compiler.compile(planned);
+    const { module, scratch, packs, saved } = this.#compiler.compile(
+      planned,
+      donated,
+    );
     for (const bytes of [scratch.common, scratch.own]) {
       checkBuffer(SCRATCH, bytes, this.limits.bytesPerBuffer);
     }
@@ -206,15 +231,19 @@ class WasmBackend implements Backend {
       end += Math.ceil(bytes / LINE) * LINE;
     }
     this.#reserve(end);
-    const tableBytes = 4 * tableSize(planned);
+    const tableBytes = 4 * (tableSize(planned) + packs.length);
     const table = this.#heap.allocate(tableBytes, ARENA);
     const code = this.#team && module;
-    const program = { run, table: table / LINE, saved, code, number: 0 };
+    const program = { run, table: table / LINE, saved, code, number: 0, packs };
     // Not the nodes, which would keep the graph.
     const types = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }));
     return {
       run: (inputs) => this.#run(planned, types, inputs, offsets, program),
-      dispose: () => this.#heapOrNone?.free(table, tableBytes),
+      dispose: () => {
+        if (!this.#heapOrNone) return;
+        this.#heap.free(table, tableBytes);
+        this.#packs?.leave(program);
+      },
     };
   }
 
@@ -232,6 +261,7 @@ class WasmBackend implements Backend {
     this.#blas?.close();
     this.#blas = null;
     this.#heapOrNone = null;
+    this.#packs = null;
     this.#liveBytes = 0;
   }
 
@@ -245,7 +275,7 @@ class WasmBackend implements Backend {
     types: readonly Type[],
     inputs: readonly Storage[],
     offsets: readonly number[],
-    program: TeamProgram,
+    program: TeamProgram & { readonly packs: readonly InputPack[] },
   ): Storage[] {
     invariant(inputs.length === plan.inputs, "inputs of a program are missing");
     const given = inputs.map(own);
@@ -269,11 +299,24 @@ class WasmBackend implements Backend {
       ...outputs.map((s) => s.address),
       ...offsets.map((offset) => this.#workspace.address + offset),
     ];
-    const { run, table } = program, { buffer } = this.#heap.memory;
-    const words = new Uint32Array(buffer, table * LINE, addresses.length);
-    words.set(addresses.map((address) => address / LINE));
-    if (this.#team) this.#team.run(program);
-    else run(table, 0, 1);
+    const { run, table } = program, packs = this.#packs!;
+    const prepare = () => {
+      addresses.push(...packs.find(program, program.packs, given));
+      const { buffer } = this.#heap.memory;
+      const words = new Uint32Array(buffer, table * LINE, addresses.length);
+      words.set(addresses.map((address) => address / LINE));
+    };
+    if (this.#team) {
+      this.#team.run(program, prepare);
+    } else {
+      prepare();
+      run(table, 0, 1);
+    }
+    packs.complete();
+    // What is donated has other contents from now on.
+    for (const output of plan.outputs) {
+      if (output.kind === "input") packs.forget(given[output.index]!);
+    }
     for (const index of plan.freed) this.free(given[index]!);
     return outputs;
   }
