@@ -57,7 +57,7 @@ export function eachBackend(
           using _ = await open(backend);
           await f(backend === "threads" ? "wasm" : backend, t);
         }
-        collectGarbage();
+        await collectGarbage();
       },
     });
   }
