@@ -16,32 +16,33 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
-/** The pipelines of a device. */
+/** Programs keep what they run: fewer would only be made anew where sizes come back. */
+const PIPELINES_KEPT = 1024;
+
+/** The pipelines of a device: those that were asked for last. */
 export class Pipelines {
   readonly #device: Device;
+  readonly #most: number;
   readonly #pipelines = new Map<string, Pipeline>();
 
-  /** Makes pipelines on a device. */
-  constructor(device: Device) {
+  /** Makes pipelines on a device, and keeps at most so many of them. */
+  constructor(device: Device, most = PIPELINES_KEPT) {
     this.#device = device;
-  }
-
-  /** How many there are. */
-  get size(): number {
-    return this.#pipelines.size;
+    this.#most = most;
   }
 
   /** The pipeline of a shader; `writable` tells of each binding how the shader declares it. */
   get(code: string, writable: readonly boolean[]): Pipeline {
-    let found = this.#pipelines.get(code);
-    if (!found) {
-      found = this.#device.checked(
-        "a shader",
-        () => this.#create(code, writable),
-      );
-      this.#pipelines.set(code, found);
+    const known = this.#pipelines.get(code);
+    if (known) {
+      this.#pipelines.delete(code);
+    } else if (this.#pipelines.size >= this.#most) {
+      this.#pipelines.delete(this.#pipelines.keys().next().value!);
     }
-    return found;
+    const pipeline = known ??
+      this.#device.checked("a shader", () => this.#create(code, writable));
+    this.#pipelines.set(code, pipeline);
+    return pipeline;
   }
 
   #create(code: string, writable: readonly boolean[]): Pipeline {

@@ -35,7 +35,8 @@ export function mapSection(
   const lanes = vectorAxis(kernel);
   const grid = shape.map((d, axis) => axis === lanes ? d / 4 : d);
   const index = grid.map((_, axis) => `i${axis}`);
-  const all = new Block(shader, { index: [], lanes: null }, "u");
+  // Not "u": the name of the 33rd value would hide a type.
+  const all = new Block(shader, { index: [], lanes: null }, "same");
   const isFixed = fixedFrom(0, new Set(storesOf(kernel)));
   const block = new Block(shader, { index, lanes }, "t", {
     block: all,

@@ -1,9 +1,7 @@
 import { assert, assertAlmostEquals, assertMatch } from "@std/assert";
 import { exists } from "../../nn/checkpoint/files.ts";
+import { isFull } from "../support/runs.ts";
 import { inFolder, run } from "./support.ts";
-
-// Slow, and the second needs data that is no part of the repository: `deno task test:full`.
-const isFull = Deno.env.get("COTAN_FULL") !== undefined;
 
 const root = new URL("../../", import.meta.url).pathname;
 const shared = `${root}../shared/data`;

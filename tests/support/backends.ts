@@ -7,6 +7,7 @@
 import { type BackendName, init } from "cotan";
 import { closeRuntime, createRuntime, setRuntime } from "../../core/context.ts";
 import { createWasmBackend } from "../../core/cpu/wasm.ts";
+import { collectGarbage } from "./runs.ts";
 
 /** The backends, the oracle first. */
 export const backendNames: readonly BackendName[] = [
@@ -52,8 +53,11 @@ export function eachBackend(
       name: `${name} (${backend})`,
       ignore: ignore || backend === "webgpu" && !hasWebGpu,
       fn: async (t) => {
-        using _ = await open(backend);
-        await f(backend === "threads" ? "wasm" : backend, t);
+        {
+          using _ = await open(backend);
+          await f(backend === "threads" ? "wasm" : backend, t);
+        }
+        await collectGarbage();
       },
     });
   }

@@ -142,7 +142,7 @@ const rules = {
   })),
   unpacked: growing(full((x, choose) => {
     const k = x.shape.at(-1)!;
-    if (sizeOf(x.shape) > 80) return x;
+    if (sizeOf(x.shape) > 80 || 16 * k > MOST) return x;
     const words = (...shape: number[]): Tensor =>
       cotan.iota([sizeOf(shape)]).cast("u32").mul(0x9e3779b9).reshape(shape);
     if (choose.below(2)) {

@@ -120,6 +120,12 @@ const regressions: [Program, Limits][] = [
     outputs: [8],
     donated: [],
   }, { ...few, buffersPerKernel: 6 }],
+  // The test itself: an operand that a rule makes took more than a page.
+  [{
+    inputs: [fill([17], "f32", 1)],
+    steps: steps("unpacked"),
+    ...none,
+  }, { ...few, bytesPerBuffer: 2 ** 10, bytesPerBinding: 2 ** 9 }],
 ];
 
 /** The program of the same inputs as f32, some of which are stored as halves. */
