@@ -17,10 +17,12 @@ import { isReadable, withAccs } from "./arrange.ts";
 import type { Block, Bound, Pointer } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, emitMap, storeAll } from "./map.ts";
+import { corner } from "./matmul.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
 import type { Packed } from "./packing.ts";
 import { DOTS_SCRATCH, emitDots } from "./row_dots.ts";
+import { emitByRuns, isByRuns } from "./row_runs.ts";
 import { emitSums } from "./row_sums.ts";
 import { type Part, splitLoops } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
@@ -70,6 +72,10 @@ export function emitRowProduct(
   const perElement = Math.max(READ * bytesPerElement(b.dtype), m * MADD);
   const work = sizeOf(batch) * k * n * perElement +
     workOf(sizeOf(shape), outputs.map(({ expr }) => expr));
+  const { division } = stages;
+  if (division && work >= division.leastWork && isByRuns(kernel, division)) {
+    return emitByRuns(stages, { ...kernel, a }, work);
+  }
   const split = stages.divide(work, (division) =>
     splitLoops(
       [...batch, 1, n],
@@ -182,10 +188,4 @@ function emitBlocks(
         ));
     }
   });
-}
-
-/** The first element of each matrix of a batch. */
-function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
-  const strides = view.strides.map((s, i) => i < rank ? s : 0);
-  return { buffer, view: { offset: view.offset, strides }, dtype };
 }

@@ -26,7 +26,7 @@ const WIDTHS = [4, 4, 2, 2];
 const APART = 16;
 
 /** Rows whose sum joins a total, as rounding makes sums of many worse. */
-const RUN = STREAMS * APART;
+export const RUN = STREAMS * APART;
 
 /** Emits the sums of a block. Scratch memory holds as much as they. */
 export function emitSums(v: Lanes, block: RowBlock): void {
@@ -34,9 +34,8 @@ export function emitSums(v: Lanes, block: RowBlock): void {
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
   const bytes = bytesPerElement(dtype);
-  const [row, xAt, out] = code.pointers(3);
+  const [row, from, xAt, out] = code.pointers(4);
   const [offset, left, turns, runs] = code.locals(4);
-  const pointers = code.pointers(Math.min(k, STREAMS));
   const width = WIDTHS[rows - 1]!;
   const isLong = k > RUN;
   const part = isLong ? scratch : sums;
@@ -113,21 +112,24 @@ export function emitSums(v: Lanes, block: RowBlock): void {
 
   /** Adds a row of each stream. */
   function addOnce(streams: number, apart: number): void {
-    const own = pointers.slice(0, streams);
-    own.forEach((p, i) => {
-      code.get(row).const(i * apart * tableRow).plus().set(p);
-    });
+    const step = apart * tableRow;
+    const lowest = Math.min(0, (streams - 1) * step);
+    const own = Array.from({ length: streams }, (_, i) => i * step - lowest);
+    code.get(row).const(lowest).plus().set(from);
     const factor = (i: number, row: number): Vec => {
       code.get(xAt).memory(v128.load32Splat, row * xRow + 4 * apart * i);
       return v.pop();
     };
     const factors = rows === 1 ? own.map((_, i) => factor(i, 0)) : null;
-    const columns = (count: number, load: (p: Pointer) => readonly Vec[]) => {
+    const columns = (
+      count: number,
+      load: (offset: number) => readonly Vec[],
+    ) => {
       code.while(() => code.get(left).const(count).op(i32.geS), () => {
         code.scope(() => {
           const accs: Vec[] = [];
-          own.forEach((p, i) => {
-            const loaded = load(p);
+          own.forEach((offset, i) => {
+            const loaded = load(offset);
             for (let row = 0; row < rows; row++) {
               const x = factors?.[i] ?? factor(i, row);
               loaded.forEach((y, c) => {
@@ -147,19 +149,19 @@ export function emitSums(v: Lanes, block: RowBlock): void {
             else code.memory(v128.store, at);
           });
         });
-        own.forEach((p) => code.increment(p, bytes * count));
+        code.increment(from, bytes * count);
         code.increment(out, 4 * count).increment(left, -count);
       });
     };
     code.get(part).set(out).push(size).set(left);
-    columns(4 * width, (p) => {
+    columns(4 * width, (offset) => {
       const lines = width * bytes / 4;
       return Array.from(
         { length: lines },
-        (_, i) => loadLine(v, dtype, p, 16 * i),
+        (_, i) => loadLine(v, dtype, from, offset + 16 * i),
       ).flat();
     });
-    columns(4, (p) => [loadFour(v, dtype, p, 0)]);
-    columns(1, (p) => [loadLone(v, dtype, p, 0)]);
+    columns(4, (offset) => [loadFour(v, dtype, from, offset)]);
+    columns(1, (offset) => [loadLone(v, dtype, from, offset)]);
   }
 }

@@ -185,28 +185,32 @@ Deno.test("products of few rows have the same bits on any number of threads", as
   const counts = [1, 2, 3].map((threads) =>
     createWasmBackend({ threads, eager: true })
   );
-  const n = 2309, k = 301;
-  for (const m of [1, 2, 3, 4]) {
-    for (const dtype of ["f32", "bf16", "f16"] as const) {
-      for (const strides of [[n, 1], [1, k]]) {
-        const kernel: MatmulKernel = {
-          kind: "matmul",
-          shape: [m, n],
-          k,
-          a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
-          b: { buffer: 1, view: { offset: 0, strides }, dtype },
-          outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
-        };
-        const buffers: Buffer[] = [
-          { dtype: "f32", data: noise(m * k) },
-          { dtype, data: noise(k * n, 2) },
-          { dtype: "f32", data: noise(m * n) },
-        ];
-        const [one, ...others] = await Promise.all(
-          counts.map((backend) => runKernel(backend, kernel, buffers)),
-        );
-        for (const other of others) assertEquals(other[2], one![2]);
-      }
+  // Two threads divide the columns of the first table, and the rows of the second.
+  for (const [n, k] of [[1029, 301], [131, 500]] as const) {
+    const cases = [1, 2, 3, 4].flatMap((m) =>
+      (["f32", "bf16", "f16"] as const).flatMap((dtype) =>
+        [[-n, 1], [1, k]].map((strides) => ({ m, dtype, strides }))
+      )
+    );
+    for (const { m, dtype, strides } of cases) {
+      const offset = strides[0]! < 0 ? n * (k - 1) : 0;
+      const kernel: MatmulKernel = {
+        kind: "matmul",
+        shape: [m, n],
+        k,
+        a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
+        b: { buffer: 1, view: { offset, strides }, dtype },
+        outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
+      };
+      const buffers: Buffer[] = [
+        { dtype: "f32", data: noise(m * k) },
+        { dtype, data: noise(k * n, 2) },
+        { dtype: "f32", data: noise(m * n) },
+      ];
+      const [one, ...others] = await Promise.all(
+        counts.map((backend) => runKernel(backend, kernel, buffers)),
+      );
+      for (const other of others) assertEquals(other[2], one![2]);
     }
   }
   for (const backend of counts) backend.dispose();
