@@ -81,6 +81,7 @@ export const select = 0x1b;
 /** Vectors of any kind: memory and bits. */
 export const v128 = {
   load: 0xfd000,
+  load8x8U: 0xfd002,
   load16x4U: 0xfd004,
   load32Splat: 0xfd009,
   store: 0xfd00b,

@@ -17,7 +17,7 @@ import type {
   SimpleKernel,
   Step,
 } from "../plan/kernel.ts";
-import { arrangeMatmul, isRowProduct } from "./arrange.ts";
+import { arrangeMatmul } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
 import { emitFused } from "./fused.ts";
@@ -27,6 +27,7 @@ import { emitMatmul } from "./matmul.ts";
 import { encodeModule } from "./module.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitRowProduct } from "./row_product.ts";
+import { asRowKernel } from "./row_table.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
@@ -136,6 +137,11 @@ function compileKernel(
   builder: StageBuilder,
   leastForBlas: number,
 ): CompiledKernel {
+  const ofRows = kernel.kind === "matmul" ? asRowKernel(kernel) : null;
+  if (ofRows) {
+    emitRowProduct(builder, ofRows);
+    return { stages: builder.stages, scratch: builder.scratch, shared: 0 };
+  }
   const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
   let shared = 0;
   switch (arranged.kind) {
@@ -165,10 +171,6 @@ function emitProduct(
   kernel: MatmulKernel,
   leastForBlas: number,
 ): number {
-  if (isRowProduct(kernel)) {
-    emitRowProduct(builder, kernel);
-    return 0;
-  }
   const operands = operandsOf(kernel, leastForBlas);
   if (operands) {
     emitSgemm(builder, kernel, operands);

@@ -10,12 +10,12 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import type { Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import type { RowBlock } from "./row_product.ts";
-import { loadLine, loadLone } from "./wide_loads.ts";
+import { bytesOf } from "./row_table.ts";
+import { lineOf, loadLine, loadLone } from "./wide_loads.ts";
 
 /** How many rows of the table are read at a time, by how many rows they meet: their sums fit the registers. */
 const STREAMS = [8, 4, 3, 2];
@@ -23,7 +23,7 @@ const STREAMS = [8, 4, 3, 2];
 /** Elements that are summed before their sum joins a total, as rounding makes sums of many worse. */
 const RUN = 128;
 
-/** Loads of 16 bytes in an iteration. */
+/** Loads of a line in an iteration. */
 const UNROLL = 4;
 
 /** Bytes of scratch memory that are needed. */
@@ -34,7 +34,7 @@ export function emitDots(v: Lanes, block: RowBlock): void {
   const { code } = v;
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesPerElement(dtype), perLine = 16 / bytes;
+  const bytes = bytesOf(dtype), perLine = lineOf(dtype);
   const [out, at, xAt] = code.pointers(3);
   const [done, apart, left, runs] = code.locals(4);
   const pointers = code.pointers(STREAMS[rows - 1]!);
@@ -155,7 +155,7 @@ export function emitDots(v: Lanes, block: RowBlock): void {
     advance(lone);
   }
 
-  /** 16 bytes of each stream. */
+  /** A line of each stream. */
   function line(
     streams: readonly Pointer[],
     accs: readonly Vec[],
@@ -175,7 +175,7 @@ export function emitDots(v: Lanes, block: RowBlock): void {
       );
       streams.forEach((p, s) =>
         code.scope(() =>
-          loadLine(v, dtype, p, 16 * at).forEach((four, part) =>
+          loadLine(v, dtype, p, bytes * perLine * at).forEach((four, part) =>
             meet(accs, s, xs[part]!, four)
           )
         )

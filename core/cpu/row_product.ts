@@ -9,21 +9,26 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import { entry } from "../plan/expression.ts";
-import type { Expr, MatmulKernel, Matrix } from "../plan/kernel.ts";
+import type { Expr, Matrix } from "../plan/kernel.ts";
 import { sizeOf, stridesOf } from "../shape.ts";
-import { isReadable, withAccs } from "./arrange.ts";
+import { withAccs } from "./arrange.ts";
 import type { Block, Bound, Pointer } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, emitMap, storeAll } from "./map.ts";
-import { corner } from "./matmul.ts";
 import { Nest, phasesOf, placesOf } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
-import type { Packed } from "./packing.ts";
 import { DOTS_SCRATCH, emitDots } from "./row_dots.ts";
 import { emitByRuns, isByRuns } from "./row_runs.ts";
 import { emitSums } from "./row_sums.ts";
+import {
+  addressesOf,
+  bytesOf,
+  type Held,
+  isReadable,
+  placesOf as operandPlaces,
+  type RowKernel,
+} from "./row_table.ts";
 import { type Part, splitLoops } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { MADD, workOf } from "./work.ts";
@@ -49,7 +54,7 @@ export interface RowBlock {
   /** Bytes from a row of the table to the next: as it lies in memory, a row may be one of its columns. */
   readonly tableRow: number;
   /** What the table holds. */
-  readonly dtype: Packed;
+  readonly dtype: Held;
   /** How many columns. */
   readonly size: Bound;
   /** Address of the sums. */
@@ -63,13 +68,13 @@ export interface RowBlock {
 /** Emits a product of few rows as stages. */
 export function emitRowProduct(
   stages: StageBuilder,
-  kernel: MatmulKernel,
+  kernel: RowKernel,
 ): void {
   const { shape, k, b, outputs } = kernel;
   if (sizeOf(shape) === 0) return;
   const batch = shape.slice(0, -2), n = shape.at(-1)!, m = shape.at(-2)!;
   const a = isReadable(kernel.a) ? kernel.a : copied(stages, kernel);
-  const perElement = Math.max(READ * bytesPerElement(b.dtype), m * MADD);
+  const perElement = Math.max(READ * bytesOf(b.dtype), m * MADD);
   const work = sizeOf(batch) * k * n * perElement +
     workOf(sizeOf(shape), outputs.map(({ expr }) => expr));
   const { division } = stages;
@@ -101,7 +106,7 @@ function blockOf(rows: number): number {
 /** The left operand in scratch memory, as contiguous floats. */
 function copied(
   stages: StageBuilder,
-  { shape, k, a }: MatmulKernel,
+  { shape, k, a }: RowKernel,
 ): Matrix {
   const all = [...shape.slice(0, -1), k];
   const offset = stages.takeCommon(4 * sizeOf(all)) / 4;
@@ -116,7 +121,7 @@ function copied(
 
 function emitBlocks(
   lanes: Lanes,
-  { shape, k, a, b, outputs }: MatmulKernel,
+  { shape, k, a, b, outputs }: RowKernel,
   part: Part | null,
   own: Pointer,
   start: number,
@@ -126,7 +131,7 @@ function emitBlocks(
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [inner, across] = b.view.strides.slice(rank) as [number, number];
-  const bytes = bytesPerElement(b.dtype);
+  const bytes = bytesOf(b.dtype);
   const [sums, scratch, origin, x, table] = code.pointers(5);
   const range = part?.axis === rank + 1 ? part : { from: 0, to: n };
   code.get(own).const(start).plus().set(sums);
@@ -140,7 +145,7 @@ function emitBlocks(
     const acc: Expr = { kind: "load", buffer: origin, view, dtype: "f32" };
     const finals = withAccs(outputs, [acc]);
     const exprs = finals.map(({ expr }) => expr);
-    const corners = [a, b].map((matrix) => corner(matrix, rank));
+    const corners = operandPlaces({ shape, a, b });
     const places = [...placesOf(finals), ...corners];
     const nest = new Nest(
       lanes,
@@ -150,10 +155,7 @@ function emitBlocks(
     );
     nest.enter(() =>
       nest.loops(shape.slice(0, rank), 0, () => {
-        const [aAt, bAt] = corners.map((c) => nest.address(c)) as [
-          Pointer,
-          Pointer,
-        ];
+        const [aAt, bAt] = addressesOf(nest, b, corners);
         code.get(aAt).set(x);
         code.get(bAt).push(j.from).const(bytes * across).op(i32.mul);
         code.plus().set(table);
@@ -166,7 +168,7 @@ function emitBlocks(
           xRow: 4 * a.view.strides[rank]!,
           table,
           tableRow: bytes * (isStraight ? inner : across),
-          dtype: b.dtype as Packed,
+          dtype: b.dtype,
           size: j.size,
           sums,
           sumsRow: 4 * most,

@@ -10,17 +10,15 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
-import type { Expr, MatmulKernel } from "../plan/kernel.ts";
+import type { Expr } from "../plan/kernel.ts";
 import { sizeOf } from "../shape.ts";
 import type { Pointer } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
-import { corner } from "./matmul.ts";
 import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
-import type { Packed } from "./packing.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitSums, RUN } from "./row_sums.ts";
+import { addressesOf, bytesOf, placesOf, type RowKernel } from "./row_table.ts";
 import { type Division, type Part, shareOf, splitAxis } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 
@@ -38,20 +36,20 @@ const BUSY = 0.9;
 
 /** Whether threads had better divide a product by runs than by its columns. */
 export function isByRuns(
-  { shape, k, b }: MatmulKernel,
+  { shape, k, b }: RowKernel,
   { threads }: Division,
 ): boolean {
   const n = shape.at(-1)!, runs = runsOf(k);
   const isAlone = sizeOf(shape.slice(0, -2)) === 1;
   return isAlone && b.view.strides.at(-1) === 1 && runs <= MOST_RUNS &&
-    n * bytesPerElement(b.dtype) < LONG * threads &&
+    n * bytesOf(b.dtype) < LONG * threads &&
     shareOf(splitAxis(0, runs, 1), threads) >= BUSY;
 }
 
 /** Emits such a product, whose left operand is readable, as two stages. */
 export function emitByRuns(
   stages: StageBuilder,
-  kernel: MatmulKernel,
+  kernel: RowKernel,
   work: number,
 ): void {
   const { shape, k, outputs } = kernel;
@@ -87,7 +85,7 @@ function padded(n: number): number {
 /** Leaves the sums of a part of the runs in scratch memory. */
 function emitPartials(
   lanes: Lanes,
-  { shape, k, a, b }: MatmulKernel,
+  { shape, k, a, b }: RowKernel,
   { from, to }: Part,
   common: Pointer,
   start: number,
@@ -95,16 +93,16 @@ function emitPartials(
   const { code } = lanes;
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
-  const bytes = bytesPerElement(b.dtype);
+  const bytes = bytesOf(b.dtype);
   const tableRow = bytes * b.view.strides[rank]!, sumsRow = 4 * padded(n);
-  const corners = [a, b].map((matrix) => corner(matrix, rank));
+  const corners = placesOf({ shape, a, b });
   const region = { exprs: [], places: corners, within: rank + 1 };
   const nest = new Nest(lanes, rank + 1, [region], null);
   const [sums, table, out] = code.pointers(3);
   const left = code.local();
 
   nest.enter(() => {
-    const [x, row] = corners.map((c) => nest.address(c)) as [Pointer, Pointer];
+    const [x, row] = addressesOf(nest, b, corners);
     const steps: [Pointer, number][] = [
       [x, 4 * RUN],
       [row, tableRow * RUN],
@@ -125,7 +123,7 @@ function emitPartials(
           xRow: 4 * a.view.strides[rank]!,
           table,
           tableRow,
-          dtype: b.dtype as Packed,
+          dtype: b.dtype,
           size: j.size,
           sums: out,
           sumsRow,

@@ -9,12 +9,12 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import type { Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import type { RowBlock } from "./row_product.ts";
-import { loadFour, loadLine, loadLone } from "./wide_loads.ts";
+import { bytesOf } from "./row_table.ts";
+import { lineOf, loadFour, loadLine, loadLone } from "./wide_loads.ts";
 
 /** How many rows of the table are read at a time. */
 const STREAMS = 8;
@@ -33,7 +33,7 @@ export function emitSums(v: Lanes, block: RowBlock): void {
   const { code } = v;
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesPerElement(dtype);
+  const bytes = bytesOf(dtype);
   const [row, from, xAt, out] = code.pointers(4);
   const [offset, left, turns, runs] = code.locals(4);
   const width = WIDTHS[rows - 1]!;
@@ -155,10 +155,10 @@ export function emitSums(v: Lanes, block: RowBlock): void {
     };
     code.get(part).set(out).push(size).set(left);
     columns(4 * width, (offset) => {
-      const lines = width * bytes / 4;
+      const line = lineOf(dtype);
       return Array.from(
-        { length: lines },
-        (_, i) => loadLine(v, dtype, from, offset + 16 * i),
+        { length: 4 * width / line },
+        (_, i) => loadLine(v, dtype, from, offset + bytes * line * i),
       ).flat();
     });
     columns(4, (offset) => [loadFour(v, dtype, from, offset)]);

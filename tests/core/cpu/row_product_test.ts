@@ -8,7 +8,12 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import { type Half, widen } from "../../../core/half.ts";
-import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
+import type {
+  Expr,
+  MatmulKernel,
+  Matrix,
+  View,
+} from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../../core/shape.ts";
 import { check } from "../../support/runs.ts";
 import {
@@ -148,6 +153,67 @@ for (const [name, backend] of Object.entries(backends)) {
         assert(error < 8e-8, `root mean square ${error}`);
       }
     }
+  });
+
+  Deno.test(`bytes with a scale for each row or column meet few rows, ${name}`, async () => {
+    const property = fc.asyncProperty(
+      fc.tuple(fc.constantFrom(1, 1, 2, 3, 4), widths, lengths),
+      fc.constantFrom([], [2]),
+      fc.tuple(layouts, fc.constantFrom(0, 1), dtypes),
+      fc.boolean(),
+      async ([few, many, k], batch, [layout, axis, dtype], isTall) => {
+        const [m, n] = isTall ? [many, few] : [few, many];
+        const shape = [...batch, m, n];
+        const table = isTall ? [...batch, m, k] : [...batch, k, n];
+        const rows = isTall ? [...batch, k, n] : [...batch, m, k];
+        const { view, size } = layOut(table, { ...layout, isShared: true });
+        const along = new Array<number>(table.length).fill(0);
+        const scale = load(3, {
+          offset: 2,
+          strides: along.with(batch.length + axis, 1),
+        });
+        const field: Expr = {
+          kind: "unpack",
+          buffer: 0,
+          view,
+          levels: null,
+          dtype: "f32",
+        };
+        const packed: Matrix = {
+          buffer: 0,
+          view,
+          dtype: "f32",
+          expr: call("mul", [call("sub", [field, constant(128)]), scale]),
+        };
+        const plain: Matrix = { buffer: 1, view: whole(rows), dtype };
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: isTall ? packed : plain,
+          b: isTall ? plain : packed,
+          outputs: [{
+            buffer: 2,
+            view: whole(shape),
+            expr: call("add", [acc(), load(2, whole(shape))]),
+          }],
+        };
+        const words = noise(Math.ceil(size / 4), 7);
+        const buffers: Buffer[] = [
+          {
+            dtype: "u32",
+            data: words.map((x) => Math.floor((x + 1) * 2 ** 31)),
+          },
+          { dtype, data: noise(sizeOf(rows), 1) },
+          { dtype: "f32", data: noise(sizeOf(shape), 2) },
+          { dtype: "f32", data: noise(402, 3).map((x) => x / 128) },
+        ];
+        const actual = await runKernel(backend, kernel, buffers);
+        const expected = simulate(kernel, buffers);
+        assertClose(actual[2]!, expected[2]!, 1e-6, Math.sqrt(k) + 1);
+      },
+    );
+    await check(property, 100);
   });
 
   Deno.test(`halves that are endless, no numbers or subnormal meet few rows as they are, ${name}`, async () => {
