@@ -8,7 +8,7 @@
 
 import { isHalf } from "../half.ts";
 import type { Pointer } from "./assembler.ts";
-import { widen, widenEight } from "./half.ts";
+import { interleaved, widen, widenEight } from "./half.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i16x8, i32, i32x4, v128 } from "./opcodes.ts";
 import type { Held } from "./row_table.ts";
@@ -75,13 +75,7 @@ export function loadLone(
 function integers(v: Lanes, words: Vec): [Vec, Vec] {
   // Below the upper half of 2²³ a word is the last bits of a float.
   const upper = v.integer(0x4b004b00);
-  const four = (first: number): Vec => {
-    const bytes = [0, 2, 4, 6].flatMap((i) => {
-      const at = first + i;
-      return [at, at + 1, 16 + at, 17 + at];
-    });
-    v.code.get(words.local, upper.local).op(v128.shuffle, ...bytes);
-    return v.f32(f32x4.sub, v.pop(), 2 ** 23 + MIDDLE);
-  };
-  return [four(0), four(8)];
+  const [a, b] = interleaved(v, words, upper);
+  const less = (x: Vec) => v.f32(f32x4.sub, x, 2 ** 23 + MIDDLE);
+  return [less(a), less(b)];
 }
