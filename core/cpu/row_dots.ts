@@ -15,7 +15,7 @@ import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import type { RowBlock } from "./row_product.ts";
 import { bytesOf } from "./row_table.ts";
-import { lineOf, loadLine, loadLone } from "./wide_loads.ts";
+import { lineOf, loadFour, loadLine, loadLone } from "./wide_loads.ts";
 
 /** How many rows of the table are read at a time, by how many rows they meet: their sums fit the registers. */
 const STREAMS = [8, 4, 3, 2];
@@ -34,7 +34,9 @@ export function emitDots(v: Lanes, block: RowBlock): void {
   const { code } = v;
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesOf(dtype), perLine = lineOf(dtype);
+  // Beside the sums and elements of three rows and more there are registers for one vector of the table.
+  const isNarrow = rows > 2 && dtype !== "f16";
+  const bytes = bytesOf(dtype), perLine = isNarrow ? 4 : lineOf(dtype);
   const [out, at, xAt] = code.pointers(3);
   const [done, apart, left, runs] = code.locals(4);
   const pointers = code.pointers(STREAMS[rows - 1]!);
@@ -175,12 +177,18 @@ export function emitDots(v: Lanes, block: RowBlock): void {
       );
       streams.forEach((p, s) =>
         code.scope(() =>
-          loadLine(v, dtype, p, bytes * perLine * at).forEach((four, part) =>
+          fours(p, bytes * perLine * at).forEach((four, part) =>
             meet(accs, s, xs[part]!, four)
           )
         )
       );
     });
+  }
+
+  function fours(at: Pointer, offset: number): readonly Vec[] {
+    return isNarrow
+      ? [loadFour(v, dtype, at, offset)]
+      : loadLine(v, dtype, at, offset);
   }
 
   function rowsOf(load: (offset: number) => Vec): Vec[] {

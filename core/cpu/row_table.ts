@@ -7,7 +7,6 @@
  */
 
 import { bytesPerElement } from "../backend.ts";
-import { isHalf } from "../half.ts";
 import { entry, viewMapper, viewsOf } from "../plan/expression.ts";
 import type { Expr, MatmulKernel, Matrix, View } from "../plan/kernel.ts";
 import { transposed, withAccs } from "./arrange.ts";
@@ -63,8 +62,6 @@ function isOfRows({ shape, k, a, b }: MatmulKernel): boolean {
   if (m === 1 || b.expr) return true;
   // What would have to be copied first, or fits the caches, is better packed.
   const isFast = across !== 1 || m === 2 || k * n > CACHED;
-  // Four rows of sums beside halves that are widened are more than there are registers.
-  if (m === MOST_ROWS && isHalf(b.dtype)) return false;
   return isReadable(a) && isFast;
 }
 
