@@ -23,6 +23,8 @@ import { emitByRuns, isByRuns } from "./row_runs.ts";
 import { emitSums } from "./row_sums.ts";
 import {
   addressesOf,
+  addressIn,
+  type Blocks,
   bytesOf,
   type Held,
   isReadable,
@@ -55,6 +57,8 @@ export interface RowBlock {
   readonly tableRow: number;
   /** What the table holds. */
   readonly dtype: Held;
+  /** How its bytes are read where they are two groups of four bits each. */
+  readonly blocks?: ScaledBlocks;
   /** How many columns. */
   readonly size: Bound;
   /** Address of the sums. */
@@ -63,6 +67,12 @@ export interface RowBlock {
   readonly sumsRow: number;
   /** Address of more memory. */
   readonly scratch: Pointer;
+}
+
+/** Groups of four bits, and where their scales are: the address of those of the first column, and bytes to the next. */
+export interface ScaledBlocks extends Pick<Blocks, "levels" | "times"> {
+  readonly scales: Pointer;
+  readonly scalesRow: number;
 }
 
 /** Emits a product of few rows as stages. */
@@ -74,7 +84,7 @@ export function emitRowProduct(
   if (sizeOf(shape) === 0) return;
   const batch = shape.slice(0, -2), n = shape.at(-1)!, m = shape.at(-2)!;
   const a = isReadable(kernel.a) ? kernel.a : copied(stages, kernel);
-  const perElement = Math.max(READ * bytesOf(b.dtype), m * MADD);
+  const perElement = Math.max(READ * bytesOf(b), m * MADD);
   const work = sizeOf(batch) * k * n * perElement +
     workOf(sizeOf(shape), outputs.map(({ expr }) => expr));
   const { division } = stages;
@@ -131,7 +141,7 @@ function emitBlocks(
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [inner, across] = b.view.strides.slice(rank) as [number, number];
-  const bytes = bytesOf(b.dtype);
+  const bytes = bytesOf(b);
   const [sums, scratch, origin, x, table] = code.pointers(5);
   const range = part?.axis === rank + 1 ? part : { from: 0, to: n };
   code.get(own).const(start).plus().set(sums);
@@ -169,6 +179,7 @@ function emitBlocks(
           table,
           tableRow: bytes * (isStraight ? inner : across),
           dtype: b.dtype,
+          ...b.blocks && { blocks: scaled(nest, b.blocks, j) },
           size: j.size,
           sums,
           sumsRow: 4 * most,
@@ -177,6 +188,18 @@ function emitBlocks(
         finish(j);
       })
     );
+
+    function scaled(
+      nest: Nest,
+      { levels, buffer, offset, times }: Blocks,
+      j: Block,
+    ): ScaledBlocks {
+      const scales = addressIn(nest, buffer, 4 * offset);
+      const scalesRow = 4 * across / times;
+      code.get(scales).push(j.from).const(scalesRow).op(i32.mul).plus();
+      code.set(scales);
+      return { levels, times, scales, scalesRow };
+    }
 
     /** Computes the outputs of a block. */
     function finish(j: Block): void {

@@ -41,8 +41,9 @@ export function isByRuns(
 ): boolean {
   const n = shape.at(-1)!, runs = runsOf(k);
   const isAlone = sizeOf(shape.slice(0, -2)) === 1;
-  return isAlone && b.view.strides.at(-1) === 1 && runs <= MOST_RUNS &&
-    n * bytesOf(b.dtype) < LONG * threads &&
+  return isAlone && !b.blocks && b.view.strides.at(-1) === 1 &&
+    runs <= MOST_RUNS &&
+    n * bytesOf(b) < LONG * threads &&
     shareOf(splitAxis(0, runs, 1), threads) >= BUSY;
 }
 
@@ -93,7 +94,7 @@ function emitPartials(
   const { code } = lanes;
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
-  const bytes = bytesOf(b.dtype);
+  const bytes = bytesOf(b);
   const tableRow = bytes * b.view.strides[rank]!, sumsRow = 4 * padded(n);
   const corners = placesOf({ shape, a, b });
   const region = { exprs: [], places: corners, within: rank + 1 };

@@ -33,7 +33,7 @@ export function emitSums(v: Lanes, block: RowBlock): void {
   const { code } = v;
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesOf(dtype);
+  const bytes = bytesOf(block);
   const [row, from, xAt, out] = code.pointers(4);
   const [offset, left, turns, runs] = code.locals(4);
   const width = WIDTHS[rows - 1]!;

@@ -21,17 +21,37 @@ const MOST_ROWS = 4, LEAST_COLUMNS = 8;
 /** Elements of a matrix that a cache holds. */
 const CACHED = 2 ** 18;
 
+/** Most rows that meet groups of four bits. */
+const MOST_UNPACKED = 2;
+
+/** Groups of four bits that are read together. */
+export const LINE = 16;
+
 /** What a table holds: floats, halves, or bytes that stand for a number from -128 to 127, 128 added. */
 export type Held = Packed | "bytes";
+
+/** What groups of four bits stand for: levels, and a scale for each so many of them along the inner axis. */
+export interface Blocks {
+  /** The sixteen levels. */
+  readonly levels: readonly number[];
+  /** Which buffer holds the scales. */
+  readonly buffer: number;
+  /** Where the first is. */
+  readonly offset: number;
+  /** How many elements share one. */
+  readonly times: number;
+}
 
 /** A table: element (b, i, j) is at `view` over `[...batch, k, n]`. */
 export interface RowTable {
   /** Which buffer of the kernel. */
   readonly buffer: number;
-  /** Where in it. A batch shares one of bytes. */
+  /** Where in it. A batch shares one that is packed. */
   readonly view: View;
   /** What it holds. */
   readonly dtype: Held;
+  /** Of bytes that are two groups of four bits each. */
+  readonly blocks?: Blocks;
 }
 
 /** A product of few rows with a table. */
@@ -41,7 +61,10 @@ export interface RowKernel extends Omit<MatmulKernel, "b"> {
 }
 
 /** Bytes of an element of a table. */
-export function bytesOf(dtype: Held): number {
+export function bytesOf(
+  { dtype, blocks }: { readonly dtype: Held; readonly blocks?: unknown },
+): number {
+  if (blocks) return 0.5;
   return dtype === "bytes" ? 1 : bytesPerElement(dtype);
 }
 
@@ -76,6 +99,8 @@ function withTable(kernel: MatmulKernel): RowKernel | null {
   const { shape, a, b, outputs } = kernel;
   const { buffer, view, dtype, expr } = b;
   if (!expr) return { ...kernel, b: { buffer, view, dtype: dtype as Packed } };
+  const blocks = blocksOf(kernel, expr);
+  if (blocks) return { ...kernel, b: { buffer, view, dtype: "bytes", blocks } };
   const scale = scaleOf(expr);
   if (!scale) return null;
   const table: RowTable = { buffer, view, dtype: "bytes" };
@@ -113,6 +138,21 @@ function scaleOf(expr: Expr): Expr | null {
   return isByte ? scale : null;
 }
 
+/** What groups of four bits stand for where blocks of them lie along the inner axis; null for another expression. */
+function blocksOf({ shape, k }: MatmulKernel, expr: Expr): Blocks | null {
+  if (expr.kind !== "call" || expr.op !== "mul") return null;
+  const [field, scale] = expr.args as [Expr, Expr];
+  if (field.kind !== "unpack" || scale.kind !== "repeat") return null;
+  const { levels, view } = field, { buffer, times } = scale;
+  const [inner, across] = view.strides.slice(-2) as [number, number];
+  const isAlike = view.strides.every((s, i) => s === scale.view.strides[i]);
+  const starts = [k, across, view.offset, scale.view.offset];
+  const areWhole = times % LINE === 0 && starts.every((s) => s % times === 0);
+  if (!levels || !isAlike || !areWhole || inner !== 1) return null;
+  if (scale.dtype !== "f32" || shape.at(-2)! > MOST_UNPACKED) return null;
+  return { levels, buffer, offset: scale.view.offset / times, times };
+}
+
 /** What a nest has to know to give the addresses of the operands of a batch. */
 export function placesOf(
   { a, b, shape }: Pick<RowKernel, "a" | "b" | "shape">,
@@ -128,13 +168,21 @@ export function placesOf(
 /** The addresses of the first elements of both operands of a batch. */
 export function addressesOf(
   nest: Nest,
-  { buffer, view, dtype }: RowTable,
+  table: RowTable,
   places: readonly TypedPlace[],
 ): [Pointer, Pointer] {
   const [a, b] = places.map((place) => nest.address(place));
-  if (dtype !== "bytes") return [a!, b!];
-  const { code } = nest.lanes;
-  const table = code.pointer();
-  code.get(buffer as Pointer).const(view.offset).plus().set(table);
-  return [a!, table];
+  const first = bytesOf(table) * table.view.offset;
+  return [a!, b ?? addressIn(nest, table.buffer, first)];
+}
+
+/** A new local with an address in a buffer. */
+export function addressIn(
+  { lanes: { code } }: Nest,
+  buffer: number,
+  bytes: number,
+): Pointer {
+  const pointer = code.pointer();
+  code.get(buffer as Pointer).const(bytes).plus().set(pointer);
+  return pointer;
 }

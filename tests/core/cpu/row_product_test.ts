@@ -216,6 +216,69 @@ for (const [name, backend] of Object.entries(backends)) {
     await check(property, 100);
   });
 
+  Deno.test(`groups of four bits with a scale for each block meet few rows, ${name}`, async () => {
+    const levels = noise(16, 9);
+    const property = fc.asyncProperty(
+      fc.tuple(fc.constantFrom(1, 1, 2, 3), widths, fc.constantFrom(1, 2, 5)),
+      fc.record({
+        times: fc.constantFrom(16, 64, 128),
+        isOdd: fc.boolean(),
+        apart: fc.constantFrom(1, 2, -1),
+        start: fc.constantFrom(0, 1, 3),
+      }),
+      fc.constantFrom([], [2]),
+      fc.boolean(),
+      async ([few, many, count], form, batch, isTall) => {
+        const { times, apart, start, isOdd } = form;
+        const [m, n] = isTall ? [many, few] : [few, many];
+        const k = count * times + (isOdd ? 16 : 0), shape = [...batch, m, n];
+        const across = times * Math.ceil(k / times) * apart;
+        const first = times * start - Math.min(0, across * (many - 1));
+        const strides = [
+          ...batch.map(() => 0),
+          ...isTall ? [across, 1] : [1, across],
+        ];
+        const view = { offset: first, strides };
+        const size = first + Math.abs(across) * many + k;
+        const expr = call("mul", [
+          { kind: "unpack", buffer: 0, view, levels, dtype: "f32" },
+          {
+            kind: "repeat",
+            buffer: 3,
+            view: { offset: first + times, strides },
+            times,
+            dtype: "f32",
+          },
+        ]);
+        const packed: Matrix = { buffer: 0, view, dtype: "f32", expr };
+        const rows = isTall ? [...batch, k, n] : [...batch, m, k];
+        const plain: Matrix = { buffer: 1, view: whole(rows), dtype: "f32" };
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: isTall ? packed : plain,
+          b: isTall ? plain : packed,
+          outputs: [{ buffer: 2, view: whole(shape), expr: acc() }],
+        };
+        const words = noise(Math.ceil(size / 8), 7);
+        const buffers: Buffer[] = [
+          {
+            dtype: "u32",
+            data: words.map((x) => Math.floor((x + 1) * 2 ** 31)),
+          },
+          { dtype: "f32", data: noise(sizeOf(rows), 1) },
+          { dtype: "f32", data: noise(sizeOf(shape)) },
+          { dtype: "f32", data: noise(Math.ceil(size / times) + 1, 3) },
+        ];
+        const actual = await runKernel(backend, kernel, buffers);
+        const expected = simulate(kernel, buffers);
+        assertClose(actual[2]!, expected[2]!, 1e-6, Math.sqrt(k) + 1);
+      },
+    );
+    await check(property, 60);
+  });
+
   Deno.test(`halves that are endless, no numbers or subnormal meet few rows as they are, ${name}`, async () => {
     const n = 20, k = 39;
     for (const dtype of ["f16", "bf16"] as const) {
