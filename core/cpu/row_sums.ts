@@ -34,7 +34,8 @@ export function emitSums(v: Lanes, block: RowBlock): void {
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
   const bytes = bytesOf(block);
-  const [row, from, xAt, out] = code.pointers(4);
+  const [row, xAt, out] = code.pointers(3);
+  const pointers = code.pointers(Math.min(k, STREAMS));
   const [offset, left, turns, runs] = code.locals(4);
   const width = WIDTHS[rows - 1]!;
   const isLong = k > RUN;
@@ -112,10 +113,10 @@ export function emitSums(v: Lanes, block: RowBlock): void {
 
   /** Adds a row of each stream. */
   function addOnce(streams: number, apart: number): void {
-    const step = apart * tableRow;
-    const lowest = Math.min(0, (streams - 1) * step);
-    const own = Array.from({ length: streams }, (_, i) => i * step - lowest);
-    code.get(row).const(lowest).plus().set(from);
+    const own = pointers.slice(0, streams);
+    own.forEach((p, i) => {
+      code.get(row).const(i * apart * tableRow).plus().set(p);
+    });
     const factor = (i: number, row: number): Vec => {
       code.get(xAt).memory(v128.load32Splat, row * xRow + 4 * apart * i);
       return v.pop();
@@ -123,13 +124,13 @@ export function emitSums(v: Lanes, block: RowBlock): void {
     const factors = rows === 1 ? own.map((_, i) => factor(i, 0)) : null;
     const columns = (
       count: number,
-      load: (offset: number) => readonly Vec[],
+      load: (p: Pointer) => readonly Vec[],
     ) => {
       code.while(() => code.get(left).const(count).op(i32.geS), () => {
         code.scope(() => {
           const accs: Vec[] = [];
-          own.forEach((offset, i) => {
-            const loaded = load(offset);
+          own.forEach((p, i) => {
+            const loaded = load(p);
             for (let row = 0; row < rows; row++) {
               const x = factors?.[i] ?? factor(i, row);
               loaded.forEach((y, c) => {
@@ -149,19 +150,19 @@ export function emitSums(v: Lanes, block: RowBlock): void {
             else code.memory(v128.store, at);
           });
         });
-        code.increment(from, bytes * count);
+        own.forEach((p) => code.increment(p, bytes * count));
         code.increment(out, 4 * count).increment(left, -count);
       });
     };
     code.get(part).set(out).push(size).set(left);
-    columns(4 * width, (offset) => {
+    columns(4 * width, (p) => {
       const line = lineOf(dtype);
       return Array.from(
         { length: 4 * width / line },
-        (_, i) => loadLine(v, dtype, from, offset + bytes * line * i),
+        (_, i) => loadLine(v, dtype, p, bytes * line * i),
       ).flat();
     });
-    columns(4, (offset) => [loadFour(v, dtype, from, offset)]);
-    columns(1, (offset) => [loadLone(v, dtype, from, offset)]);
+    columns(4, (p) => [loadFour(v, dtype, p, 0)]);
+    columns(1, (p) => [loadLone(v, dtype, p, 0)]);
   }
 }
