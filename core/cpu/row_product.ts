@@ -28,7 +28,7 @@ import {
   bytesOf,
   type Held,
   isReadable,
-  placesOf as operandPlaces,
+  operandPlaces,
   type RowKernel,
 } from "./row_table.ts";
 import { type Part, splitLoops } from "./split.ts";

@@ -18,7 +18,12 @@ import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitSums, RUN } from "./row_sums.ts";
-import { addressesOf, bytesOf, placesOf, type RowKernel } from "./row_table.ts";
+import {
+  addressesOf,
+  bytesOf,
+  operandPlaces,
+  type RowKernel,
+} from "./row_table.ts";
 import { type Division, type Part, shareOf, splitAxis } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 
@@ -96,7 +101,7 @@ function emitPartials(
   const [m, n] = shape.slice(rank) as [number, number];
   const bytes = bytesOf(b);
   const tableRow = bytes * b.view.strides[rank]!, sumsRow = 4 * padded(n);
-  const corners = placesOf({ shape, a, b });
+  const corners = operandPlaces({ shape, a, b });
   const region = { exprs: [], places: corners, within: rank + 1 };
   const nest = new Nest(lanes, rank + 1, [region], null);
   const [sums, table, out] = code.pointers(3);

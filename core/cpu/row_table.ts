@@ -154,7 +154,7 @@ function blocksOf({ shape, k }: MatmulKernel, expr: Expr): Blocks | null {
 }
 
 /** What a nest has to know to give the addresses of the operands of a batch. */
-export function placesOf(
+export function operandPlaces(
   { a, b, shape }: Pick<RowKernel, "a" | "b" | "shape">,
 ): TypedPlace[] {
   const rank = shape.length - 2;
