@@ -25,15 +25,8 @@ import type {
   SimpleKernel,
   View,
 } from "../plan/kernel.ts";
-import { isHalf } from "../half.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import { asSums, unrepeated } from "./sums.ts";
-
-/** Most rows of a product of few rows, and fewest columns. */
-const MOST_ROWS = 4, LEAST_COLUMNS = 8;
-
-/** Elements of a matrix that a cache holds. */
-const CACHED = 2 ** 18;
 
 /** A new loop: `extent` steps of `step` along an old axis. */
 interface Axis {
@@ -126,13 +119,11 @@ function asMap({ shape, over, passes, outputs }: ReduceKernel): MapKernel {
   return { kind: "map", shape, outputs: [...stored.values(), ...last] };
 }
 
-/** A product of few rows as such; another by its columns where these are stored one after another, or as a reduction. */
+/** A product of many rows, by its columns where these are stored one after another, or as a reduction. */
 export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const { shape, k, a, b, outputs } = kernel;
   const rank = shape.length - 2;
   const [m, n] = [shape[rank]!, shape[rank + 1]!];
-  const ofRows = [kernel, transposed(kernel)].find(isRowProduct);
-  if (ofRows) return ofRows;
   if (k > 0 && Math.min(m, n) > 1) {
     const sums = asSums(kernel);
     if (sums) return unrepeated(sums);
@@ -154,27 +145,6 @@ export function arrangeMatmul(kernel: MatmulKernel): SimpleKernel {
   const passes = [{ reductions: [{ combine: "sum", body }], outputs: [] }];
   const sum = { kind: "reduce", shape, over: [k], passes, outputs };
   return unrepeated(sum as ReduceKernel);
-}
-
-/** Whether a product is one of few rows with a table that can be read in long runs. */
-export function isRowProduct({ shape, k, a, b }: MatmulKernel): boolean {
-  const [m, n] = shape.slice(-2) as [number, number];
-  if (k === 0 || m > MOST_ROWS || n < LEAST_COLUMNS) return false;
-  if (a.expr || b.expr) return false;
-  const [inner, across] = b.view.strides.slice(-2);
-  if (inner !== 1 && across !== 1) return false;
-  if (m === 1) return true;
-  // What would have to be copied first, or fits the caches, is better packed.
-  const isFast = across !== 1 || m === 2 || k * n > CACHED;
-  // Four rows of sums beside halves that are widened are more than there are registers.
-  if (m === MOST_ROWS && isHalf(b.dtype)) return false;
-  return isReadable(a) && isFast;
-}
-
-/** Whether the rows of a left operand are contiguous floats, one behind the other. */
-export function isReadable({ dtype, view }: Matrix): boolean {
-  const [row, element] = view.strides.slice(-2);
-  return dtype === "f32" && row! >= 0 && element === 1;
 }
 
 /** (a b)ᵀ = bᵀ aᵀ. */

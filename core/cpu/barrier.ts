@@ -15,7 +15,7 @@ import { control, SPINS } from "./control.ts";
 import { atomic, control as flow, drop, i32, i64 } from "./opcodes.ts";
 
 /** How often a thread that may not sleep looks as long as that: for a minute or more. */
-const MOST_ROUNDS = 2 ** 22;
+const MOST_ROUNDS = 2 ** 20;
 
 /** What waiting gives when the time is over. */
 const TIMED_OUT = 2;

@@ -81,6 +81,7 @@ export const select = 0x1b;
 /** Vectors of any kind: memory and bits. */
 export const v128 = {
   load: 0xfd000,
+  load8x8U: 0xfd002,
   load16x4U: 0xfd004,
   load32Splat: 0xfd009,
   store: 0xfd00b,
@@ -141,10 +142,14 @@ export const i8x16 = {
 
 /** Eight integers. */
 export const i16x8 = {
+  gtS: 0xfd031,
   narrowU: 0xfd086,
   extendLowU: 0xfd089,
   extendHighU: 0xfd08a,
+  shl: 0xfd08b,
+  shrS: 0xfd08c,
   shrU: 0xfd08d,
+  add: 0xfd08e,
 } as const;
 
 /** Two integers of 64 bits; `extmul` takes the lower or upper two of four. */

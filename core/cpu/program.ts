@@ -17,7 +17,7 @@ import type {
   SimpleKernel,
   Step,
 } from "../plan/kernel.ts";
-import { arrangeMatmul, isRowProduct } from "./arrange.ts";
+import { arrangeMatmul } from "./arrange.ts";
 import type { FunctionCode } from "./assembler.ts";
 import { barrier } from "./barrier.ts";
 import { emitFused } from "./fused.ts";
@@ -28,6 +28,7 @@ import { encodeModule } from "./module.ts";
 import type { InputPack, Pack } from "./packs.ts";
 import { emitReduce } from "./reduce.ts";
 import { emitRowProduct } from "./row_product.ts";
+import { asRowKernel } from "./row_table.ts";
 import { emitRun } from "./run.ts";
 import { emitScatter } from "./scatter.ts";
 import { levelsOf, type Part } from "./schedule.ts";
@@ -150,27 +151,36 @@ function compileKernel(
   builder: StageBuilder,
   leastForBlas: number,
 ): CompiledKernel {
-  const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
+  const ofRows = kernel.kind === "matmul" ? asRowKernel(kernel) : null;
   let shared = 0;
+  if (ofRows) emitRowProduct(builder, ofRows);
+  else shared = emitKernel(builder, kernel, leastForBlas);
+  const { stages, scratch, pack } = builder;
+  return { stages, scratch, shared, pack };
+}
+
+/** Emits a kernel; returns how many of the shared functions it needs. */
+function emitKernel(
+  builder: StageBuilder,
+  kernel: SimpleKernel,
+  leastForBlas: number,
+): number {
+  const arranged = kernel.kind === "matmul" ? arrangeMatmul(kernel) : kernel;
   switch (arranged.kind) {
     case "map":
       emitMap(builder, arranged);
-      break;
+      return 0;
     case "reduce":
       emitReduce(builder, arranged);
-      break;
+      return 0;
     case "scatter":
       emitScatter(builder, arranged);
-      break;
+      return 0;
     case "matmul":
-      shared = emitProduct(builder, arranged, leastForBlas);
-      break;
+      return emitProduct(builder, arranged, leastForBlas);
     case "fused":
-      shared = emitFused(builder, arranged);
-      break;
+      return emitFused(builder, arranged);
   }
-  const { stages, scratch, pack } = builder;
-  return { stages, scratch, shared, pack };
 }
 
 /** Emits a product in the way that suits it; returns how many of the shared functions that needs. */
@@ -179,10 +189,6 @@ function emitProduct(
   kernel: MatmulKernel,
   leastForBlas: number,
 ): number {
-  if (isRowProduct(kernel)) {
-    emitRowProduct(builder, kernel);
-    return 0;
-  }
   const operands = operandsOf(kernel, leastForBlas);
   if (operands) {
     emitSgemm(builder, kernel, operands);

@@ -10,12 +10,13 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import type { Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import type { RowBlock } from "./row_product.ts";
-import { loadLine, loadLone } from "./wide_loads.ts";
+import { bytesOf, LINE } from "./row_table.ts";
+import { leveled } from "./unpack.ts";
+import { lineOf, loadFour, loadLine, loadLone } from "./wide_loads.ts";
 
 /** How many rows of the table are read at a time, by how many rows they meet: their sums fit the registers. */
 const STREAMS = [8, 4, 3, 2];
@@ -23,7 +24,7 @@ const STREAMS = [8, 4, 3, 2];
 /** Elements that are summed before their sum joins a total, as rounding makes sums of many worse. */
 const RUN = 128;
 
-/** Loads of 16 bytes in an iteration. */
+/** Loads of a line in an iteration. */
 const UNROLL = 4;
 
 /** Bytes of scratch memory that are needed. */
@@ -32,38 +33,48 @@ export const DOTS_SCRATCH = 16 * 8;
 /** Emits the dot products of a block. */
 export function emitDots(v: Lanes, block: RowBlock): void {
   const { code } = v;
-  const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
+  const { rows, k, x, xRow, table, tableRow, dtype, blocks, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesPerElement(dtype), perLine = 16 / bytes;
+  // Beside the sums and elements of three rows and more there are registers for one vector of the table.
+  const isNarrow = rows > 2 && dtype !== "f16";
+  const bytes = bytesOf(block);
+  const perLine = blocks ? LINE : isNarrow ? 4 : lineOf(dtype);
   const [out, at, xAt] = code.pointers(3);
   const [done, apart, left, runs] = code.locals(4);
-  const pointers = code.pointers(STREAMS[rows - 1]!);
+  // Groups of four bits take more registers.
+  const most = STREAMS[rows - 1]! / (blocks ? 2 : 1);
+  const pointers = code.pointers(most);
+  const scales = code.pointers(blocks ? most : 0);
+  const run = blocks ? blocks.times : RUN;
 
   code.scope(() => {
     code.const(0).set(done);
-    walk(pointers);
-    walk(pointers.slice(0, 1));
+    walk(pointers, scales);
+    walk(pointers.slice(0, 1), scales.slice(0, 1));
   });
 
   /** All rows that are left, but for those that are too few to be a stream each. */
-  function walk(streams: readonly Pointer[]): void {
+  function walk(
+    streams: readonly Pointer[],
+    scales: readonly Pointer[],
+  ): void {
     const address = (first: Pointer, step: number) =>
       code.get(first).get(done).const(step).op(i32.mul).plus();
     code.push(size).get(done).op(i32.sub).const(streams.length).op(i32.divU);
     code.set(apart);
-    streams.forEach((pointer, i) => {
-      if (i === 0) address(table, tableRow);
-      else {
-        code.get(streams[i - 1]!, apart).const(tableRow);
-        code.op(i32.mul).plus();
-      }
-      code.set(pointer);
-    });
+    const place = (list: readonly Pointer[], first: Pointer, step: number) =>
+      list.forEach((pointer, i) => {
+        if (i === 0) address(first, step);
+        else code.get(list[i - 1]!, apart).const(step).op(i32.mul).plus();
+        code.set(pointer);
+      });
+    place(streams, table, tableRow);
+    if (blocks) place(scales, blocks.scales, blocks.scalesRow);
     address(sums, 4);
     code.set(out).get(apart).set(left);
     code.while(() => code.get(left), () => {
       code.scope(() => {
-        const found = folded(v, dots(streams));
+        const found = folded(v, dots(streams, scales));
         code.get(out).set(at);
         streams.forEach((_, i) => {
           for (let row = 0; row < rows; row++) {
@@ -75,6 +86,10 @@ export function emitDots(v: Lanes, block: RowBlock): void {
         });
       });
       streams.forEach((p) => code.increment(p, tableRow - bytes * k));
+      if (blocks) {
+        const rest = blocks.scalesRow - 4 * k / run;
+        scales.forEach((scale) => code.increment(scale, rest));
+      }
       code.increment(out, 4).increment(left, -1);
     });
     code.get(done, apart).const(streams.length).op(i32.mul).op(i32.add);
@@ -82,35 +97,45 @@ export function emitDots(v: Lanes, block: RowBlock): void {
   }
 
   /** Sums in four lanes each: of each stream with each row. Pointers move on to the ends of rows. */
-  function dots(streams: readonly Pointer[]): Vec[] {
+  function dots(
+    streams: readonly Pointer[],
+    scales: readonly Pointer[],
+  ): Vec[] {
     const accs = streams.flatMap(() =>
       Array.from({ length: rows }, () => v.variable())
     );
     const clear = () => accs.forEach((acc) => v.assign(acc, 0));
     clear();
     code.get(x).set(xAt);
-    const count = k <= RUN ? 0 : Math.floor(k / RUN);
+    const count = k <= run && !blocks ? 0 : Math.floor(k / run);
     if (count > 0) {
       accs.forEach((acc, i) =>
         code.get(scratch, acc.local).memory(v128.store, 16 * i)
       );
       code.const(count).set(runs);
       code.doWhile(() => {
-        elements(streams, accs, RUN);
+        elements(streams, accs, run);
         accs.forEach((acc, i) =>
           code.scope(() => {
-            const total = withTotal(acc, i);
+            const total = withTotal(acc, i, scales[Math.floor(i / rows)]);
             code.get(scratch, total.local).memory(v128.store, 16 * i);
           })
         );
+        scales.forEach((scale) => code.increment(scale, 4));
         clear();
       }, () => code.get(runs).const(1).op(i32.sub).tee(runs));
     }
-    elements(streams, accs, k - count * RUN);
-    return count > 0 ? accs.map(withTotal) : accs;
+    elements(streams, accs, k - count * run);
+    return count > 0 ? accs.map((acc, i) => withTotal(acc, i)) : accs;
   }
 
-  function withTotal(acc: Vec, i: number): Vec {
+  function withTotal(acc: Vec, i: number, scale?: Pointer): Vec {
+    if (scale !== undefined) {
+      code.get(scale).memory(v128.load32Splat);
+      const factor = v.pop();
+      code.get(scratch).memory(v128.load, 16 * i);
+      return v.madd(acc, factor, v.pop());
+    }
     code.get(acc.local, scratch).memory(v128.load, 16 * i).op(f32x4.add);
     return v.pop();
   }
@@ -155,7 +180,7 @@ export function emitDots(v: Lanes, block: RowBlock): void {
     advance(lone);
   }
 
-  /** 16 bytes of each stream. */
+  /** A line of each stream. */
   function line(
     streams: readonly Pointer[],
     accs: readonly Vec[],
@@ -175,12 +200,22 @@ export function emitDots(v: Lanes, block: RowBlock): void {
       );
       streams.forEach((p, s) =>
         code.scope(() =>
-          loadLine(v, dtype, p, 16 * at).forEach((four, part) =>
+          fours(p, bytes * perLine * at).forEach((four, part) =>
             meet(accs, s, xs[part]!, four)
           )
         )
       );
     });
+  }
+
+  function fours(at: Pointer, offset: number): readonly Vec[] {
+    if (blocks) {
+      code.get(at).memory(v128.load64Zero, offset);
+      return leveled(v, blocks.levels, v.pop());
+    }
+    return isNarrow
+      ? [loadFour(v, dtype, at, offset)]
+      : loadLine(v, dtype, at, offset);
   }
 
   function rowsOf(load: (offset: number) => Vec): Vec[] {

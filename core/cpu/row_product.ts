@@ -9,11 +9,10 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import { entry } from "../plan/expression.ts";
-import type { Expr, MatmulKernel, Matrix } from "../plan/kernel.ts";
+import type { Expr, Matrix } from "../plan/kernel.ts";
 import { sizeOf, stridesOf } from "../shape.ts";
-import { isReadable, withAccs } from "./arrange.ts";
+import { withAccs } from "./arrange.ts";
 import type { Block, Bound, Pointer } from "./assembler.ts";
 import type { Lanes } from "./lanes.ts";
 import { copiesFor, emitMap, storeAll } from "./map.ts";
@@ -21,9 +20,19 @@ import { Nest } from "./nest.ts";
 import { i32 } from "./opcodes.ts";
 import { placesOf } from "./places.ts";
 import { phasesOf } from "./pointers.ts";
-import type { Packed } from "./packing.ts";
 import { DOTS_SCRATCH, emitDots } from "./row_dots.ts";
+import { emitByRuns, isByRuns } from "./row_runs.ts";
 import { emitSums } from "./row_sums.ts";
+import {
+  addressesOf,
+  addressIn,
+  type Blocks,
+  bytesOf,
+  type Held,
+  isReadable,
+  operandPlaces,
+  type RowKernel,
+} from "./row_table.ts";
 import { type Part, splitLoops } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { MADD, workOf } from "./work.ts";
@@ -49,7 +58,9 @@ export interface RowBlock {
   /** Bytes from a row of the table to the next: as it lies in memory, a row may be one of its columns. */
   readonly tableRow: number;
   /** What the table holds. */
-  readonly dtype: Packed;
+  readonly dtype: Held;
+  /** How its bytes are read where they are two groups of four bits each. */
+  readonly blocks?: ScaledBlocks;
   /** How many columns. */
   readonly size: Bound;
   /** Address of the sums. */
@@ -60,18 +71,28 @@ export interface RowBlock {
   readonly scratch: Pointer;
 }
 
+/** Groups of four bits, and where their scales are: the address of those of the first column, and bytes to the next. */
+export interface ScaledBlocks extends Pick<Blocks, "levels" | "times"> {
+  readonly scales: Pointer;
+  readonly scalesRow: number;
+}
+
 /** Emits a product of few rows as stages. */
 export function emitRowProduct(
   stages: StageBuilder,
-  kernel: MatmulKernel,
+  kernel: RowKernel,
 ): void {
   const { shape, k, b, outputs } = kernel;
   if (sizeOf(shape) === 0) return;
   const batch = shape.slice(0, -2), n = shape.at(-1)!, m = shape.at(-2)!;
   const a = isReadable(kernel.a) ? kernel.a : copied(stages, kernel);
-  const perElement = Math.max(READ * bytesPerElement(b.dtype), m * MADD);
+  const perElement = Math.max(READ * bytesOf(b), m * MADD);
   const work = sizeOf(batch) * k * n * perElement +
     workOf(sizeOf(shape), outputs.map(({ expr }) => expr));
+  const { division } = stages;
+  if (division && work >= division.leastWork && isByRuns(kernel, division)) {
+    return emitByRuns(stages, { ...kernel, a }, work);
+  }
   const split = stages.divide(work, (division) =>
     splitLoops(
       [...batch, 1, n],
@@ -97,7 +118,7 @@ function blockOf(rows: number): number {
 /** The left operand in scratch memory, as contiguous floats. */
 function copied(
   stages: StageBuilder,
-  { shape, k, a }: MatmulKernel,
+  { shape, k, a }: RowKernel,
 ): Matrix {
   const all = [...shape.slice(0, -1), k];
   const offset = stages.takeCommon(4 * sizeOf(all)) / 4;
@@ -112,7 +133,7 @@ function copied(
 
 function emitBlocks(
   lanes: Lanes,
-  { shape, k, a, b, outputs }: MatmulKernel,
+  { shape, k, a, b, outputs }: RowKernel,
   part: Part | null,
   own: Pointer,
   start: number,
@@ -122,7 +143,7 @@ function emitBlocks(
   const rank = shape.length - 2;
   const [m, n] = shape.slice(rank) as [number, number];
   const [inner, across] = b.view.strides.slice(rank) as [number, number];
-  const bytes = bytesPerElement(b.dtype);
+  const bytes = bytesOf(b);
   const [sums, scratch, origin, x, table] = code.pointers(5);
   const range = part?.axis === rank + 1 ? part : { from: 0, to: n };
   code.get(own).const(start).plus().set(sums);
@@ -136,7 +157,7 @@ function emitBlocks(
     const acc: Expr = { kind: "load", buffer: origin, view, dtype: "f32" };
     const finals = withAccs(outputs, [acc]);
     const exprs = finals.map(({ expr }) => expr);
-    const corners = [a, b].map((matrix) => corner(matrix, rank));
+    const corners = operandPlaces({ shape, a, b });
     const places = [...placesOf(finals), ...corners];
     const nest = new Nest(
       lanes,
@@ -146,10 +167,7 @@ function emitBlocks(
     );
     nest.enter(() =>
       nest.loops(shape.slice(0, rank), 0, () => {
-        const [aAt, bAt] = corners.map((c) => nest.address(c)) as [
-          Pointer,
-          Pointer,
-        ];
+        const [aAt, bAt] = addressesOf(nest, b, corners);
         code.get(aAt).set(x);
         code.get(bAt).push(j.from).const(bytes * across).op(i32.mul);
         code.plus().set(table);
@@ -162,7 +180,8 @@ function emitBlocks(
           xRow: 4 * a.view.strides[rank]!,
           table,
           tableRow: bytes * (isStraight ? inner : across),
-          dtype: b.dtype as Packed,
+          dtype: b.dtype,
+          ...b.blocks && { blocks: scaled(nest, b.blocks, j) },
           size: j.size,
           sums,
           sumsRow: 4 * most,
@@ -171,6 +190,18 @@ function emitBlocks(
         finish(j);
       })
     );
+
+    function scaled(
+      nest: Nest,
+      { levels, buffer, offset, times }: Blocks,
+      j: Block,
+    ): ScaledBlocks {
+      const scales = addressIn(nest, buffer, 4 * offset);
+      const scalesRow = 4 * across / times;
+      code.get(scales).push(j.from).const(scalesRow).op(i32.mul).plus();
+      code.set(scales);
+      return { levels, times, scales, scalesRow };
+    }
 
     /** Computes the outputs of a block. */
     function finish(j: Block): void {
@@ -184,10 +215,4 @@ function emitBlocks(
         ));
     }
   });
-}
-
-/** The first element of each matrix of a batch. */
-function corner({ buffer, view, dtype }: Matrix, rank: number): Matrix {
-  const strides = view.strides.map((s, i) => i < rank ? s : 0);
-  return { buffer, view: { offset: view.offset, strides }, dtype };
 }

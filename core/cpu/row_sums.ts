@@ -9,12 +9,12 @@
  * @module
  */
 
-import { bytesPerElement } from "../backend.ts";
 import type { Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
 import type { RowBlock } from "./row_product.ts";
-import { loadFour, loadLine, loadLone } from "./wide_loads.ts";
+import { bytesOf } from "./row_table.ts";
+import { lineOf, loadFour, loadLine, loadLone } from "./wide_loads.ts";
 
 /** How many rows of the table are read at a time. */
 const STREAMS = 8;
@@ -26,17 +26,17 @@ const WIDTHS = [4, 4, 2, 2];
 const APART = 16;
 
 /** Rows whose sum joins a total, as rounding makes sums of many worse. */
-const RUN = STREAMS * APART;
+export const RUN = STREAMS * APART;
 
 /** Emits the sums of a block. Scratch memory holds as much as they. */
 export function emitSums(v: Lanes, block: RowBlock): void {
   const { code } = v;
   const { rows, k, x, xRow, table, tableRow, dtype, size } = block;
   const { sums, sumsRow, scratch } = block;
-  const bytes = bytesPerElement(dtype);
+  const bytes = bytesOf(block);
   const [row, xAt, out] = code.pointers(3);
-  const [offset, left, turns, runs] = code.locals(4);
   const pointers = code.pointers(Math.min(k, STREAMS));
+  const [offset, left, turns, runs] = code.locals(4);
   const width = WIDTHS[rows - 1]!;
   const isLong = k > RUN;
   const part = isLong ? scratch : sums;
@@ -122,7 +122,10 @@ export function emitSums(v: Lanes, block: RowBlock): void {
       return v.pop();
     };
     const factors = rows === 1 ? own.map((_, i) => factor(i, 0)) : null;
-    const columns = (count: number, load: (p: Pointer) => readonly Vec[]) => {
+    const columns = (
+      count: number,
+      load: (p: Pointer) => readonly Vec[],
+    ) => {
       code.while(() => code.get(left).const(count).op(i32.geS), () => {
         code.scope(() => {
           const accs: Vec[] = [];
@@ -153,10 +156,10 @@ export function emitSums(v: Lanes, block: RowBlock): void {
     };
     code.get(part).set(out).push(size).set(left);
     columns(4 * width, (p) => {
-      const lines = width * bytes / 4;
+      const line = lineOf(dtype);
       return Array.from(
-        { length: lines },
-        (_, i) => loadLine(v, dtype, p, 16 * i),
+        { length: 4 * width / line },
+        (_, i) => loadLine(v, dtype, p, bytes * line * i),
       ).flat();
     });
     columns(4, (p) => [loadFour(v, dtype, p, 0)]);

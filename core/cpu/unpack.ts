@@ -103,6 +103,15 @@ function unpackQuads(
   return widened(v, packed, count).map((x) => v.f32(f32x4.convertS, x));
 }
 
+/** The levels that the first eight bytes of a vector count, four a vector. */
+export function leveled(
+  v: Lanes,
+  levels: readonly number[],
+  packed: Vec,
+): Vec[] {
+  return lookUp(v, levels, nibbles(v, packed), 4);
+}
+
 /** Bytes as words. */
 function widened(v: Lanes, x: Vec, count: Quads): Vec[] {
   const halves = [i16x8.extendLowU, i16x8.extendHighU];

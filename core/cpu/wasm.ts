@@ -67,7 +67,7 @@ const MOST_THREADS = 8;
 
 /** Nanoseconds that are worth a barrier, that are worth telling workers or waking them, and that are worth starting them. */
 const WORTH = {
-  barrier: 20_000,
+  barrier: 10_000,
   telling: 10_000,
   waking: 50_000,
   starting: 100_000_000,

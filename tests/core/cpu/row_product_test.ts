@@ -8,7 +8,12 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { createWasmBackend } from "../../../core/cpu/wasm.ts";
 import { type Half, widen } from "../../../core/half.ts";
-import type { MatmulKernel, View } from "../../../core/plan/kernel.ts";
+import type {
+  Expr,
+  MatmulKernel,
+  Matrix,
+  View,
+} from "../../../core/plan/kernel.ts";
 import { type Shape, sizeOf } from "../../../core/shape.ts";
 import { check } from "../../support/runs.ts";
 import {
@@ -150,6 +155,130 @@ for (const [name, backend] of Object.entries(backends)) {
     }
   });
 
+  Deno.test(`bytes with a scale for each row or column meet few rows, ${name}`, async () => {
+    const property = fc.asyncProperty(
+      fc.tuple(fc.constantFrom(1, 1, 2, 3, 4), widths, lengths),
+      fc.constantFrom([], [2]),
+      fc.tuple(layouts, fc.constantFrom(0, 1), dtypes),
+      fc.boolean(),
+      async ([few, many, k], batch, [layout, axis, dtype], isTall) => {
+        const [m, n] = isTall ? [many, few] : [few, many];
+        const shape = [...batch, m, n];
+        const table = isTall ? [...batch, m, k] : [...batch, k, n];
+        const rows = isTall ? [...batch, k, n] : [...batch, m, k];
+        const { view, size } = layOut(table, { ...layout, isShared: true });
+        const along = new Array<number>(table.length).fill(0);
+        const scale = load(3, {
+          offset: 2,
+          strides: along.with(batch.length + axis, 1),
+        });
+        const field: Expr = {
+          kind: "unpack",
+          buffer: 0,
+          view,
+          levels: null,
+          dtype: "f32",
+        };
+        const packed: Matrix = {
+          buffer: 0,
+          view,
+          dtype: "f32",
+          expr: call("mul", [call("sub", [field, constant(128)]), scale]),
+        };
+        const plain: Matrix = { buffer: 1, view: whole(rows), dtype };
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: isTall ? packed : plain,
+          b: isTall ? plain : packed,
+          outputs: [{
+            buffer: 2,
+            view: whole(shape),
+            expr: call("add", [acc(), load(2, whole(shape))]),
+          }],
+        };
+        const words = noise(Math.ceil(size / 4), 7);
+        const buffers: Buffer[] = [
+          {
+            dtype: "u32",
+            data: words.map((x) => Math.floor((x + 1) * 2 ** 31)),
+          },
+          { dtype, data: noise(sizeOf(rows), 1) },
+          { dtype: "f32", data: noise(sizeOf(shape), 2) },
+          { dtype: "f32", data: noise(402, 3).map((x) => x / 128) },
+        ];
+        const actual = await runKernel(backend, kernel, buffers);
+        const expected = simulate(kernel, buffers);
+        assertClose(actual[2]!, expected[2]!, 1e-6, Math.sqrt(k) + 1);
+      },
+    );
+    await check(property, 100);
+  });
+
+  Deno.test(`groups of four bits with a scale for each block meet few rows, ${name}`, async () => {
+    const levels = noise(16, 9);
+    const property = fc.asyncProperty(
+      fc.tuple(fc.constantFrom(1, 1, 2, 3), widths, fc.constantFrom(1, 2, 5)),
+      fc.record({
+        times: fc.constantFrom(16, 64, 128),
+        isOdd: fc.boolean(),
+        apart: fc.constantFrom(1, 2, -1),
+        start: fc.constantFrom(0, 1, 3),
+      }),
+      fc.constantFrom([], [2]),
+      fc.boolean(),
+      async ([few, many, count], form, batch, isTall) => {
+        const { times, apart, start, isOdd } = form;
+        const [m, n] = isTall ? [many, few] : [few, many];
+        const k = count * times + (isOdd ? 16 : 0), shape = [...batch, m, n];
+        const across = times * Math.ceil(k / times) * apart;
+        const first = times * start - Math.min(0, across * (many - 1));
+        const strides = [
+          ...batch.map(() => 0),
+          ...isTall ? [across, 1] : [1, across],
+        ];
+        const view = { offset: first, strides };
+        const size = first + Math.abs(across) * many + k;
+        const expr = call("mul", [
+          { kind: "unpack", buffer: 0, view, levels, dtype: "f32" },
+          {
+            kind: "repeat",
+            buffer: 3,
+            view: { offset: first + times, strides },
+            times,
+            dtype: "f32",
+          },
+        ]);
+        const packed: Matrix = { buffer: 0, view, dtype: "f32", expr };
+        const rows = isTall ? [...batch, k, n] : [...batch, m, k];
+        const plain: Matrix = { buffer: 1, view: whole(rows), dtype: "f32" };
+        const kernel: MatmulKernel = {
+          kind: "matmul",
+          shape,
+          k,
+          a: isTall ? packed : plain,
+          b: isTall ? plain : packed,
+          outputs: [{ buffer: 2, view: whole(shape), expr: acc() }],
+        };
+        const words = noise(Math.ceil(size / 8), 7);
+        const buffers: Buffer[] = [
+          {
+            dtype: "u32",
+            data: words.map((x) => Math.floor((x + 1) * 2 ** 31)),
+          },
+          { dtype: "f32", data: noise(sizeOf(rows), 1) },
+          { dtype: "f32", data: noise(sizeOf(shape)) },
+          { dtype: "f32", data: noise(Math.ceil(size / times) + 1, 3) },
+        ];
+        const actual = await runKernel(backend, kernel, buffers);
+        const expected = simulate(kernel, buffers);
+        assertClose(actual[2]!, expected[2]!, 1e-6, Math.sqrt(k) + 1);
+      },
+    );
+    await check(property, 60);
+  });
+
   Deno.test(`halves that are endless, no numbers or subnormal meet few rows as they are, ${name}`, async () => {
     const n = 20, k = 39;
     for (const dtype of ["f16", "bf16"] as const) {
@@ -185,28 +314,32 @@ Deno.test("products of few rows have the same bits on any number of threads", as
   const counts = [1, 2, 3].map((threads) =>
     createWasmBackend({ threads, eager: true })
   );
-  const n = 2309, k = 301;
-  for (const m of [1, 2, 3, 4]) {
-    for (const dtype of ["f32", "bf16", "f16"] as const) {
-      for (const strides of [[n, 1], [1, k]]) {
-        const kernel: MatmulKernel = {
-          kind: "matmul",
-          shape: [m, n],
-          k,
-          a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
-          b: { buffer: 1, view: { offset: 0, strides }, dtype },
-          outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
-        };
-        const buffers: Buffer[] = [
-          { dtype: "f32", data: noise(m * k) },
-          { dtype, data: noise(k * n, 2) },
-          { dtype: "f32", data: noise(m * n) },
-        ];
-        const [one, ...others] = await Promise.all(
-          counts.map((backend) => runKernel(backend, kernel, buffers)),
-        );
-        for (const other of others) assertEquals(other[2], one![2]);
-      }
+  // Two threads divide the columns of the first table, and the rows of the second.
+  for (const [n, k] of [[1029, 301], [131, 500]] as const) {
+    const cases = [1, 2, 3, 4].flatMap((m) =>
+      (["f32", "bf16", "f16"] as const).flatMap((dtype) =>
+        [[-n, 1], [1, k]].map((strides) => ({ m, dtype, strides }))
+      )
+    );
+    for (const { m, dtype, strides } of cases) {
+      const offset = strides[0]! < 0 ? n * (k - 1) : 0;
+      const kernel: MatmulKernel = {
+        kind: "matmul",
+        shape: [m, n],
+        k,
+        a: { buffer: 0, view: whole([m, k]), dtype: "f32" },
+        b: { buffer: 1, view: { offset, strides }, dtype },
+        outputs: [{ buffer: 2, view: whole([m, n]), expr: acc() }],
+      };
+      const buffers: Buffer[] = [
+        { dtype: "f32", data: noise(m * k) },
+        { dtype, data: noise(k * n, 2) },
+        { dtype: "f32", data: noise(m * n) },
+      ];
+      const [one, ...others] = await Promise.all(
+        counts.map((backend) => runKernel(backend, kernel, buffers)),
+      );
+      for (const other of others) assertEquals(other[2], one![2]);
     }
   }
   for (const backend of counts) backend.dispose();

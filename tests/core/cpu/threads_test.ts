@@ -123,6 +123,18 @@ Deno.test("large kernels of every kind give the same bits on any number of threa
         smaller.matmul(normal(7, 200, 37)),
       ];
     },
+    "a row times packed matrices": () => {
+      const words = random.bits(random.key(0), [600, 16]);
+      const bytes = unpack(words).sub(128).mul(normal(1, 600, 1));
+      const levels = Array.from({ length: 16 }, (_, i) => i / 8 - 1);
+      const fours = unpack(words, levels).reshape([600, 2, 64])
+        .mul(normal(2, 600, 2, 1)).reshape([600, 128]);
+      return [
+        normal(3, 1, 600).matmul(bytes),
+        normal(4, 2, 64).matmul(bytes.transpose()),
+        normal(5, 1, 128).matmul(fours.transpose()),
+      ];
+    },
     "one row times a matrix": () =>
       normal(0, 1, 300).matmul(normal(1, 300, 90)),
     "sums of rows": () => normal(0, 37, 300).sum({ axis: 1 }),
