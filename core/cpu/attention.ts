@@ -33,6 +33,7 @@ import {
   keysOf,
   seenOf,
   storeRow,
+  TOGETHER,
 } from "./attention_rows.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
@@ -46,7 +47,7 @@ import {
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { STRIP } from "./strips.ts";
-import { exp, log } from "./vector_math.ts";
+import { exp2OfWeight, log } from "./vector_math.ts";
 import { MADD, PACK } from "./work.ts";
 
 /** Nanoseconds for the weight of a pair, beside its products. */
@@ -174,6 +175,8 @@ function emitUnits(
 
   /** Turns a block of scores into weights, relative to the largest score of a row so far. */
   function weigh(block: Block, seenKeys: Block, isFirst: Local): void {
+    const turns = Array.from({ length: TOGETHER });
+    const scale = spec.scale * Math.LOG2E;
     const words = mask && code.pointer();
     if (words !== undefined) {
       at(code, room.seen, seenKeys.from, 4).set(words);
@@ -185,42 +188,49 @@ function emitUnits(
     eachRow(code, block, walks, (time, [row, stat, sum]) => {
       const sight = seenOf(v, spec, row!, time, seenKeys);
       const ends = [{ local: sight.first }, { local: sight.end }] as const;
-      const most = v.variable(), total = v.variable();
-      v.assign(most, -Infinity);
+      const [most, total] = [v.variable(), v.variable()];
+      const mosts = turns.map(() => v.variable());
+      mosts.forEach((x) => v.assign(x, -Infinity));
       const rowAndMask = words === undefined ? [row!] : [row!, words];
-      eachVector(v, rowAndMask, ...ends, ([p, word]) => {
-        code.get(p!).memory(v128.load);
+      eachVector(v, rowAndMask, ...ends, ([p, word], turn) => {
+        code.get(p!).memory(v128.load, 16 * turn);
         let score = v.pop();
         if (word !== undefined) {
-          code.get(word).memory(v128.load);
+          code.get(word).memory(v128.load, 16 * turn);
           score = v.select(v.pop(), score, -Infinity);
-          code.get(p!, score.local).memory(v128.store);
+          code.get(p!, score.local).memory(v128.store, 16 * turn);
         }
-        const scaled = v.f32(f32x4.mul, score, spec.scale);
-        v.assign(most, v.f32(f32x4.pmax, most, scaled));
-      });
-      v.assign(most, v.fold(most, (a, b) => v.f32(f32x4.pmax, a, b)));
+        v.assign(mosts[turn]!, v.f32(f32x4.pmax, mosts[turn]!, score));
+      }, TOGETHER);
+      const larger = (a: Vec, b: Vec) => v.f32(f32x4.pmax, a, b);
+      v.assign(most, v.fold(mosts.reduce(larger), larger));
       const before = isWhole ? null : statOf(stat!, 0);
       if (before) {
         code.get(isFirst).op(i32.eqz).if(() =>
-          v.assign(most, v.f32(f32x4.pmax, most, before))
+          v.assign(most, larger(most, before))
         );
       }
       // Of a row that sees nothing all weights are 0.
       const shift = finite(most);
-      const negative = v.f32(f32x4.neg, shift);
-      v.assign(total, 0);
-      eachVector(v, [row!], ...ends, ([p]) => {
-        code.get(p!).memory(v128.load);
-        const weight = exp(v, v.madd(v.pop(), spec.scale, negative));
-        code.get(p!, weight.local).memory(v128.store);
-        v.assign(total, v.f32(f32x4.add, total, weight));
-      });
-      v.assign(total, v.fold(total, (a, b) => v.f32(f32x4.add, a, b)));
+      const weightOf = (score: Vec): Vec =>
+        exp2OfWeight(
+          v,
+          v.f32(f32x4.mul, v.f32(f32x4.sub, score, shift), scale),
+        );
+      const totals = turns.map(() => v.variable());
+      totals.forEach((x) => v.assign(x, 0));
+      eachVector(v, [row!], ...ends, ([p], turn) => {
+        code.get(p!).memory(v128.load, 16 * turn);
+        const weight = weightOf(v.pop());
+        code.get(p!, weight.local).memory(v128.store, 16 * turn);
+        v.assign(totals[turn]!, v.f32(f32x4.add, totals[turn]!, weight));
+      }, TOGETHER);
+      const plus = (a: Vec, b: Vec) => v.f32(f32x4.add, a, b);
+      v.assign(total, v.fold(totals.reduce(plus), plus));
       if (spec.causal) hideRest(v, spec, row!, sight);
       if (before) {
         code.get(isFirst).op(i32.eqz).if(() => {
-          const factor = exp(v, v.f32(f32x4.sub, before, shift));
+          const factor = weightOf(before);
           v.assign(total, v.madd(statOf(stat!, 1), factor, total));
           eachVector(v, [sum!], 0, sumStride, ([p]) => {
             code.get(p!).get(p!).memory(v128.load);
@@ -254,7 +264,7 @@ function emitUnits(
         storeRow(v, D, sum!, into, inverse);
       }
       if (logs == null) return;
-      const sumOfAll = v.f32(f32x4.add, statOf(stat!, 0), log(v, total));
+      const sumOfAll = v.madd(statOf(stat!, 0), spec.scale, log(v, total));
       at(code, logs, { local: time }, 4 * logSum!.view.strides.at(-2)!);
       code.get(v.f32(v128.and, sumOfAll, isSeen).local);
       code.memory(v128.store32Lane, 0, 0);

@@ -36,6 +36,7 @@ import {
   pick,
   seenOf,
   storeRow,
+  TOGETHER,
 } from "./attention_rows.ts";
 import type { Lanes } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
@@ -43,7 +44,7 @@ import { PANEL } from "./packing.ts";
 import { type Part, splitAxis } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { STRIP } from "./strips.ts";
-import { exp } from "./vector_math.ts";
+import { exp2OfWeight } from "./vector_math.ts";
 import { MADD, PACK } from "./work.ts";
 
 /** Most queries of a block. */
@@ -311,23 +312,24 @@ function emitUnits(
         code.memory(v128.load32Splat);
         return v.pop();
       });
-      const negative = v.f32(f32x4.neg, log!);
+      const base = v.f32(f32x4.mul, log!, -Math.LOG2E);
       const rows = [score!, product!, ...words === undefined ? [] : [words]];
-      eachVector(v, rows, ...ends, ([p, dp, word]) => {
-        code.get(p!).memory(v128.load);
-        let scaled = v.madd(v.pop(), spec.scale, negative);
+      eachVector(v, rows, ...ends, ([p, dp, word], turn) => {
+        const load = (from: Pointer) => {
+          code.get(from).memory(v128.load, 16 * turn);
+          return v.pop();
+        };
+        let scaled = v.madd(load(p!), spec.scale * Math.LOG2E, base);
         if (word !== undefined) {
-          code.get(word).memory(v128.load);
-          scaled = v.select(v.pop(), scaled, -Infinity);
+          scaled = v.select(load(word), scaled, -Infinity);
         }
-        const weight = exp(v, scaled);
-        code.get(p!, weight.local).memory(v128.store);
-        code.get(dp!).memory(v128.load);
-        const change = v.f32(f32x4.sub, v.pop(), shift!);
+        const weight = exp2OfWeight(v, scaled);
+        code.get(p!, weight.local).memory(v128.store, 16 * turn);
+        const change = v.f32(f32x4.sub, load(dp!), shift!);
         const slope = v.f32(f32x4.mul, weight, change);
         code.get(dp!, v.f32(f32x4.mul, slope, spec.scale).local);
-        code.memory(v128.store);
-      });
+        code.memory(v128.store, 16 * turn);
+      }, TOGETHER);
       if (!spec.causal) return;
       for (const row of [score!, product!]) hideRest(v, spec, row, seen);
     });

@@ -61,7 +61,10 @@ export function pick(
   code.get(x).push(bound).get(x).push(bound).op(comparison).op(select).set(x);
 }
 
-/** The part of a row that a query sees, in bytes: whole vectors from `first` to `end`. */
+/** Vectors of a row that are turned into weights together. */
+export const TOGETHER = 2;
+
+/** The part of a row that a query sees, in bytes: whole groups of vectors from `first` to `end`. */
 export interface Seen {
   readonly first: Local;
   readonly end: Local;
@@ -69,7 +72,7 @@ export interface Seen {
 
 /**
  * The part of a row of scores with a block of keys that the query at `time` sees. What is hidden of its first and last
- * vectors becomes -∞.
+ * group of vectors becomes -∞.
  */
 export function seenOf(
   v: Lanes,
@@ -93,24 +96,28 @@ export function seenOf(
       pick(code, first, i32.ltS, { local: end });
     }
   }
-  const lane = v.integer(0, 1, 2, 3), part = code.local();
-  /** Has an edge begin a vector: what is seen of the one that it cuts lies below it, or from it on. */
+  const group = 4 * TOGETHER, part = code.local();
+  /** Has an edge begin a group: what is seen of the one that it cuts lies below it, or from it on. */
   const hide = (edge: Local, isEnd: boolean): void => {
-    code.get(edge).const(3).op(i32.and).tee(part).if(() =>
+    code.get(edge).const(group - 1).op(i32.and).tee(part).if(() =>
       code.scope(() => {
-        const vector = code.pointer();
-        code.get(row, edge).const(-4).op(i32.and).const(4).op(i32.mul);
-        code.plus().tee(vector).get(vector).memory(v128.load);
-        const scores = v.pop();
-        const below = v.i32(i32x4.gtS, v.splat(part), lane);
-        const shown = isEnd
-          ? v.select(below, scores, -Infinity)
-          : v.select(below, -Infinity, scores);
-        code.get(shown.local).memory(v128.store);
+        const vector = code.pointer(), count = v.splat(part);
+        code.get(row, edge).const(-group).op(i32.and).const(4).op(i32.mul);
+        code.plus().set(vector);
+        for (let i = 0; i < group; i += 4) {
+          code.get(vector).get(vector).memory(v128.load, 4 * i);
+          const scores = v.pop();
+          const lanes = v.integer(i, i + 1, i + 2, i + 3);
+          const below = v.i32(i32x4.gtS, count, lanes);
+          const shown = isEnd
+            ? v.select(below, scores, -Infinity)
+            : v.select(below, -Infinity, scores);
+          code.get(shown.local).memory(v128.store, 4 * i);
+        }
       })
     );
-    code.get(edge).const(isEnd ? 3 : 0).op(i32.add).const(-4).op(i32.and);
-    code.const(4).op(i32.mul).set(edge);
+    code.get(edge).const(isEnd ? group - 1 : 0).op(i32.add).const(-group);
+    code.op(i32.and).const(4).op(i32.mul).set(edge);
   };
   hide(first, false);
   hide(end, true);
@@ -160,13 +167,14 @@ export function clear(v: Lanes, row: Pointer, from: Bound, to: Bound): void {
   });
 }
 
-/** Calls `body` with pointers that go through the vectors of rows, from bytes to bytes. */
+/** Calls `body` for vectors of rows, so many in turn, with pointers that go through them, from bytes to bytes. */
 export function eachVector(
   { code }: Lanes,
   rows: readonly Pointer[],
   from: Bound,
   to: Bound,
-  body: (pointers: readonly Pointer[]) => void,
+  body: (pointers: readonly Pointer[], turn: number) => void,
+  turns = 1,
 ): void {
   code.scope(() => {
     const end = code.pointer(), pointers = code.pointers(rows.length);
@@ -174,8 +182,8 @@ export function eachVector(
     code.get(rows[0]!).push(to).plus().set(end);
     const isLeft = () => code.isBelow(pointers[0]!, end);
     code.while(isLeft, () => {
-      code.scope(() => body(pointers));
-      pointers.forEach((p) => code.increment(p, 16));
+      for (let i = 0; i < turns; i++) code.scope(() => body(pointers, i));
+      pointers.forEach((p) => code.increment(p, 16 * turns));
     });
   });
 }
