@@ -32,6 +32,7 @@ import {
   hideRest,
   keysOf,
   seenOf,
+  type Shown,
   storeRow,
   TOGETHER,
 } from "./attention_rows.ts";
@@ -124,24 +125,25 @@ function emitUnits(
     const valuesAt = addressOf(code, values!, unit, head);
     const stride = timeStride(values!);
     pack(v, "rows", get(valuesAt), stride, get(room.values), S, D);
-    if (mask) copyMask(v, sizes, mask, unit, room.seen);
+    const shown = mask ? copyMask(v, sizes, mask, unit, room.seen) : null;
     eachHead(code, sizes, unit, (local) => {
       const query = addressOf(code, queries!, unit, { local, axis: -2 });
       const to = out && addressOf(code, out, unit, { local, axis: -2 });
       const log = logSum &&
         addressOf(code, logSum, unit, { local, axis: -1 });
       code.blocks(rangeOf(1, T), rows, (block) => {
-        attend(query, block);
+        attend(query, block, shown);
         finish(block, to, log);
       });
     });
   });
 
   /** Leaves in `sums` the weighted sums of values of a block of queries, and in `stats` what they are divided by. */
-  function attend(query: Pointer, block: Block): void {
+  function attend(query: Pointer, block: Block, shown: Shown | null): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    code.blocks(keysOf(code, sizes, spec, block), sizes.keys, (seenKeys) => {
+    const range = keysOf(code, sizes, spec, block, shown);
+    code.blocks(range, sizes.keys, (seenKeys) => {
       multiply(v, {
         order: "rows",
         a: () => at(code, query, block.from, timeStride(queries!)),

@@ -35,6 +35,7 @@ import {
   keysOf,
   pick,
   seenOf,
+  type Shown,
   storeRow,
   TOGETHER,
 } from "./attention_rows.ts";
@@ -135,7 +136,7 @@ function emitUnits(
     packKeys("columns", k, room.keys);
     packKeys("columns", values, room.values);
     if (dq) packKeys("rows", k, room.keyRows);
-    if (mask) copyMask(v, sizes, mask, unit, room.seen);
+    const shown = mask ? copyMask(v, sizes, mask, unit, room.seen) : null;
     clear(v, room.dk, 0, rowStride * S);
     clear(v, room.dv, 0, rowStride * S);
     eachHead(code, sizes, unit, (head) => {
@@ -151,7 +152,7 @@ function emitUnits(
         };
         if (dk) packRows(q, query, room.queries);
         if (dv) packRows(ct, cotangent, room.cotangents);
-        backward(block, query, cotangent, perRow);
+        backward(block, query, cotangent, perRow, shown);
         if (to != null) storeRows(dq!, to, room.dq, block);
       });
     });
@@ -165,10 +166,12 @@ function emitUnits(
     query: Pointer,
     cotangent: Pointer,
     perRow: readonly [Pointer, Pointer],
+    shown: Shown | null,
   ): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    code.blocks(keysOf(code, sizes, spec, block), sizes.keys, (seenKeys) => {
+    const range = keysOf(code, sizes, spec, block, shown);
+    code.blocks(range, sizes.keys, (seenKeys) => {
       eachStrip(block.size, (strip) => {
         const n = inPanels(code, endOf(block, strip, seenKeys));
         const pairs = (

@@ -28,26 +28,41 @@ import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, i32x4, select, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
 
-/** The keys that some query of a block sees; they begin with a panel. */
+/** Which keys a mask shows: none before the first, none from the end on. */
+export interface Shown {
+  readonly first: Local;
+  readonly end: Local;
+}
+
+/** The keys that some query of a block sees, or one that none does; they begin with a panel. */
 export function keysOf(
   code: FunctionBuilder,
   { S }: Sizes,
   { causal, position, window }: AttentionSpec,
   { from, to }: Block,
+  shown: Shown | null,
 ): Range {
-  if (!causal) return { from: 0, to: S };
+  if (!causal && !shown) return { from: 0, to: S };
   const [start, end] = code.locals(2);
-  code.push(to).const(position).op(i32.add).set(end);
-  pick(code, end, i32.ltS, S);
-  if (window === Infinity) return { from: 0, to: { local: end } };
-  code.push(from).const(position + 1 - window).op(i32.add).set(start);
-  pick(code, start, i32.gtS, 0);
+  code.push(shown ? { local: shown.end } : S).set(end);
+  code.push(shown ? { local: shown.first } : 0).set(start);
+  const reach = code.local();
+  if (causal) {
+    code.push(to).const(position).op(i32.add).set(reach);
+    pick(code, end, i32.ltS, { local: reach });
+  }
+  const isWindow = causal && window < Infinity;
+  if (!shown && !isWindow) return { from: 0, to: { local: end } };
+  if (isWindow) {
+    code.push(from).const(position + 1 - window).op(i32.add).set(reach);
+    pick(code, start, i32.gtS, { local: reach });
+  }
   // Queries that are all blind have a panel of keys nevertheless.
+  pick(code, end, i32.gtS, 1);
   const last = code.local();
   code.get(end).const(1).op(i32.sub).set(last);
   pick(code, start, i32.ltS, { local: last });
-  code.get(start).const(PANEL).op(i32.divU).const(PANEL).op(i32.mul);
-  code.set(start);
+  code.get(start).const(-PANEL).op(i32.and).set(start);
   return { from: { local: start }, to: { local: end } };
 }
 
@@ -195,22 +210,31 @@ export function copyMask(
   mask: Strided,
   unit: Unit,
   to: Pointer,
-): void {
+): Shown {
+  const [first, end] = code.locals(2);
+  code.const(S).set(first).const(0).set(end);
   code.scope(() => {
     const from = addressOf(code, mask, unit);
-    const [at, end] = code.pointers(2);
-    code.get(to).set(at).get(to).const(4 * S).plus().set(end);
+    const at = code.pointer(), [key, isSeen] = code.locals(2);
+    code.get(to).set(at).const(0).set(key);
     const next = (word: () => void): void => {
       code.get(at);
       word();
       code.memory(i32.store).increment(at, 4);
     };
     code.doWhile(() => {
-      next(() => code.const(0).get(from).memory(i32.load).op(i32.sub));
-      code.increment(from, 4 * mask.view.strides.at(-1)!);
-    }, () => code.isBelow(at, end));
+      next(() =>
+        code.const(0).get(from).memory(i32.load).tee(isSeen).op(i32.sub)
+      );
+      code.get(isSeen).if(() => {
+        pick(code, first, i32.ltS, { local: key });
+        code.get(key).const(1).op(i32.add).set(end);
+      });
+      code.increment(from, 4 * mask.view.strides.at(-1)!).increment(key, 1);
+    }, () => code.get(key).const(S).op(i32.ltS));
     for (let i = S; i < source; i++) next(() => code.const(0));
   });
+  return { first, end };
 }
 
 /** Stores `size` floats of a row times a number, the last of them one by one. */
