@@ -20,6 +20,7 @@ import {
   pack,
   pairsOf,
   places,
+  sightOf,
   type Sizes,
   sizesOf,
   strideOf,
@@ -62,7 +63,7 @@ export function emitAttention(
   stages: StageBuilder,
   kernel: FusedKernel<AttentionSpec>,
 ): void {
-  const { spec, operands } = kernel;
+  const { spec } = kernel;
   const sizes = sizesOf(kernel, STRIP);
   const { units, G, S, D, source, width, rows } = sizes;
   const perUnit = G * pairsOf(sizes, spec) * (2 * D * MADD + WEIGHT) +
@@ -74,7 +75,7 @@ export function emitAttention(
     values: stages.takeOwn(4 * S * width),
     scores: stages.takeOwn(rows * strideOf(sizes)),
     sums: stages.takeOwn(4 * rows * width),
-    seen: stages.takeOwn(operands.length > 3 ? 4 * source : 0),
+    seen: stages.takeOwn(spec.masked ? 4 * source : 0),
     // The largest score of each row, and the sum of its weights.
     stats: stages.takeOwn(8 * rows),
   };
@@ -100,14 +101,16 @@ type Name = "keys" | "values" | "scores" | "sums" | "seen" | "stats";
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel<AttentionSpec>,
+  kernel: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Pointer,
   part: Part | null,
 ): void {
   const { code } = v;
-  const [queries, keys, values, mask] = operands;
+  const { spec, operands, results } = kernel;
+  const [queries, keys, values] = operands;
+  const mask = spec.masked ? operands[3] : null;
   const [out, logSum] = results;
   const { units, T, S, D, width, rows } = sizes;
   const room = places(code, own, offsets);
@@ -117,8 +120,10 @@ function emitUnits(
   const scoreStride = strideOf(sizes), sumStride = 4 * width;
   // Where all keys are one block, its weights are final at once.
   const isWhole = S <= sizes.keys;
+  const { sight, prepare } = sightOf(code, kernel);
 
   eachUnit(code, sizes, rangeOf(0, units), (unit) => {
+    prepare(unit);
     const head = { local: unit.head, axis: -2 };
     const from = addressOf(code, keys!, unit, head);
     pack(v, "columns", get(from), timeStride(keys!), get(room.keys), D, S);
@@ -142,7 +147,7 @@ function emitUnits(
   function attend(query: Pointer, block: Block, shown: Shown | null): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    const range = keysOf(code, sizes, spec, block, shown);
+    const range = keysOf(code, sizes, sight, block, shown);
     code.blocks(range, sizes.keys, (seenKeys) => {
       multiply(v, {
         order: "rows",
@@ -179,7 +184,7 @@ function emitUnits(
   function weigh(block: Block, seenKeys: Block, isFirst: Local): void {
     const turns = Array.from({ length: TOGETHER });
     const scale = spec.scale * Math.LOG2E;
-    const words = mask && code.pointer();
+    const words = mask ? code.pointer() : undefined;
     if (words !== undefined) {
       at(code, room.seen, seenKeys.from, 4).set(words);
     }
@@ -188,8 +193,8 @@ function emitUnits(
       sumStride,
     ]] as const;
     eachRow(code, block, walks, (time, [row, stat, sum]) => {
-      const sight = seenOf(v, spec, row!, time, seenKeys);
-      const ends = [{ local: sight.first }, { local: sight.end }] as const;
+      const seen = seenOf(v, sight, row!, time, seenKeys);
+      const ends = [{ local: seen.first }, { local: seen.end }] as const;
       const [most, total] = [v.variable(), v.variable()];
       const mosts = turns.map(() => v.variable());
       mosts.forEach((x) => v.assign(x, -Infinity));
@@ -229,7 +234,7 @@ function emitUnits(
       }, TOGETHER);
       const plus = (a: Vec, b: Vec) => v.f32(f32x4.add, a, b);
       v.assign(total, v.fold(totals.reduce(plus), plus));
-      if (spec.causal) hideRest(v, spec, row!, sight);
+      if (spec.causal) hideRest(v, sight, row!, seen);
       if (before) {
         code.get(isFirst).op(i32.eqz).if(() => {
           const factor = weightOf(before);

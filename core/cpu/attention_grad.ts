@@ -20,6 +20,7 @@ import {
   pack,
   pairsOf,
   places,
+  sightOf,
   type Sizes,
   sizesOf,
   strideOf,
@@ -59,7 +60,7 @@ export function emitAttentionGrad(
   stages: StageBuilder,
   kernel: FusedKernel<AttentionSpec>,
 ): void {
-  const { spec, operands } = kernel;
+  const { spec } = kernel;
   const sizes = sizesOf(kernel, QUERIES);
   const { units, G, S, D, source, width, rows } = sizes;
   const work = units *
@@ -76,7 +77,7 @@ export function emitAttentionGrad(
     dq: stages.takeOwn(4 * rows * width),
     dk: stages.takeOwn(4 * S * width),
     dv: stages.takeOwn(4 * S * width),
-    seen: stages.takeOwn(operands.length > 6 ? 4 * source : 0),
+    seen: stages.takeOwn(spec.masked ? 4 * source : 0),
   };
   stages.add(
     work,
@@ -101,22 +102,24 @@ type Name =
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel<AttentionSpec>,
+  kernel: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Pointer,
   part: Part | null,
 ): void {
   const { code } = v;
-  const [q, k, values, ct, logSum, delta, mask] = operands as [
+  const { spec, operands, results } = kernel;
+  const [q, k, values, ct, logSum, delta] = operands as [
     Strided,
     Strided,
     Strided,
     Strided,
     Strided,
     Strided,
-    Strided?,
   ];
+  const mask = spec.masked ? operands[6] : null;
+  const { sight, prepare } = sightOf(code, kernel);
   const [dq, dk, dv] = results;
   const { units, T, S, D, width } = sizes;
   const room = places(code, own, offsets);
@@ -124,6 +127,7 @@ function emitUnits(
   const scoreStride = strideOf(sizes), rowStride = 4 * width;
 
   eachUnit(code, sizes, part ?? { from: 0, to: units }, (unit) => {
+    prepare(unit);
     const packKeys = (
       order: "rows" | "columns",
       x: Strided,
@@ -170,7 +174,7 @@ function emitUnits(
   ): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    const range = keysOf(code, sizes, spec, block, shown);
+    const range = keysOf(code, sizes, sight, block, shown);
     code.blocks(range, sizes.keys, (seenKeys) => {
       eachStrip(block.size, (strip) => {
         const n = inPanels(code, endOf(block, strip, seenKeys));
@@ -264,7 +268,7 @@ function emitUnits(
   function endOf({ from }: Block, strip: Block, seenKeys: Block): Bound {
     if (!spec.causal) return seenKeys.size;
     const end = code.local();
-    code.push(from).push(strip.to).op(i32.add).const(spec.position);
+    code.push(from).push(strip.to).op(i32.add).push(sight.position);
     code.op(i32.add).push(seenKeys.from).op(i32.sub).set(end);
     pick(code, end, i32.ltS, seenKeys.size);
     pick(code, end, i32.gtS, 0);
@@ -280,7 +284,7 @@ function emitUnits(
     if (!spec.causal) return { skipped: 0, left: size };
     const [skipped, left] = code.locals(2);
     code.push(seenKeys.from).push(strip.from).op(i32.add).push(from);
-    code.op(i32.sub).const(spec.position).op(i32.sub).set(skipped);
+    code.op(i32.sub).push(sight.position).op(i32.sub).set(skipped);
     pick(code, skipped, i32.gtS, 0);
     pick(code, skipped, i32.ltS, size);
     code.push(size).get(skipped).op(i32.sub).set(left);
@@ -301,14 +305,14 @@ function emitUnits(
     seenKeys: Block,
     perRow: readonly [Pointer, Pointer],
   ): void {
-    const words = mask && code.pointer();
+    const words = mask ? code.pointer() : undefined;
     if (words !== undefined) at(code, room.seen, seenKeys.from, 4).set(words);
     const walks = [
       [room.scores, scoreStride],
       [room.products, scoreStride],
     ] as const;
     eachRow(code, block, walks, (time, [score, product]) => {
-      const seen = seenOf(v, spec, score!, time, seenKeys);
+      const seen = seenOf(v, sight, score!, time, seenKeys);
       const ends = [{ local: seen.first }, { local: seen.end }] as const;
       const [log, shift] = [logSum, delta].map((x, i) => {
         at(code, perRow[i]!, { local: time }, 4 * x.view.strides.at(-2)!);
@@ -334,7 +338,7 @@ function emitUnits(
         code.memory(v128.store, 16 * turn);
       }, TOGETHER);
       if (!spec.causal) return;
-      for (const row of [score!, product!]) hideRest(v, spec, row, seen);
+      for (const row of [score!, product!]) hideRest(v, sight, row, seen);
     });
   }
 

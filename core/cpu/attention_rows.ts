@@ -8,11 +8,11 @@
  * @module
  */
 
-import type { AttentionSpec } from "../fused_spec.ts";
 import type { Strided } from "../plan/kernel.ts";
 import {
   addressOf,
   BEHIND,
+  type Sight,
   type Sizes,
   type Unit,
 } from "./attention_blocks.ts";
@@ -38,7 +38,7 @@ export interface Shown {
 export function keysOf(
   code: FunctionBuilder,
   { S }: Sizes,
-  { causal, position, window }: AttentionSpec,
+  { causal, position, window }: Sight,
   { from, to }: Block,
   shown: Shown | null,
 ): Range {
@@ -48,17 +48,18 @@ export function keysOf(
   code.push(shown ? { local: shown.first } : 0).set(start);
   const reach = code.local();
   if (causal) {
-    code.push(to).const(position).op(i32.add).set(reach);
+    code.push(to).push(position).op(i32.add).set(reach);
     pick(code, end, i32.ltS, { local: reach });
-  }
-  const isWindow = causal && window < Infinity;
-  if (!shown && !isWindow) return { from: 0, to: { local: end } };
-  if (isWindow) {
-    code.push(from).const(position + 1 - window).op(i32.add).set(reach);
-    pick(code, start, i32.gtS, { local: reach });
   }
   // Queries that are all blind have a panel of keys nevertheless.
   pick(code, end, i32.gtS, 1);
+  const isWindow = causal && window < Infinity;
+  if (!shown && !isWindow) return { from: 0, to: { local: end } };
+  if (isWindow) {
+    code.push(from).push(position).op(i32.add).const(1 - window).op(i32.add);
+    code.set(reach);
+    pick(code, start, i32.gtS, { local: reach });
+  }
   const last = code.local();
   code.get(end).const(1).op(i32.sub).set(last);
   pick(code, start, i32.ltS, { local: last });
@@ -91,7 +92,7 @@ export interface Seen {
  */
 export function seenOf(
   v: Lanes,
-  { causal, position, window }: AttentionSpec,
+  { causal, position, window }: Sight,
   row: Pointer,
   time: Local,
   keys: Block,
@@ -101,8 +102,8 @@ export function seenOf(
   code.push(keys.size).set(end).const(0).set(first);
   if (causal) {
     const reach = code.local();
-    code.get(time).const(position + 1).op(i32.add).push(keys.from);
-    code.op(i32.sub).set(reach);
+    code.get(time).push(position).op(i32.add).const(1).op(i32.add);
+    code.push(keys.from).op(i32.sub).set(reach);
     pick(code, end, i32.ltS, { local: reach });
     pick(code, end, i32.gtS, 0);
     if (window < Infinity) {
@@ -161,7 +162,7 @@ export function eachRow(
 /** Sets to zero what is hidden of a causal row before what is seen, and as much behind that as a strip may see more. */
 export function hideRest(
   v: Lanes,
-  { window }: AttentionSpec,
+  { window }: Sight,
   row: Pointer,
   { first, end }: Seen,
 ): void {

@@ -40,6 +40,8 @@ interface Case {
   readonly causal: boolean;
   readonly window: number;
   readonly position: number;
+  /** Whether the position is a tensor, and larger by one for each example. */
+  readonly traced: boolean;
   /** Which keys are hidden: any, those before or behind some of each example's, or all of the last example's. */
   readonly hidden: "none" | "any" | "before" | "behind" | "all";
 }
@@ -60,6 +62,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   causal: fc.boolean(),
   window: fc.constantFrom(1, 3, 37, 140, Infinity),
   position: fc.constantFrom(0, 0, 1, 5, 133),
+  traced: fc.boolean(),
   hidden: fc.constantFrom("none", "any", "before", "behind", "all"),
 });
 
@@ -87,13 +90,19 @@ function maskOf({ lead, S, hidden }: Case): Tensor {
   return hidden === "before" ? key.ge(edge.sub(1)) : key.le(edge);
 }
 
+/** The position of the first query of each example, [..., 1]. */
+function positionsOf({ lead, position }: Case): Tensor {
+  const count = lead.reduce((a, b) => a * b, 1);
+  return iota([count]).add(position).reshape([...lead, 1]);
+}
+
 /** Attention of fixed numbers, and the cotangents of q, k and v for others: by kernels, or as it is defined. */
 function run(
   c: Case,
   backend: Backend,
   isDefinition = false,
 ): Promise<Data[]> {
-  const { lead, K, G, T, S, D, hidden, ...options } = c;
+  const { lead, K, G, T, S, D, hidden, traced, ...options } = c;
   const masked = hidden !== "none";
   return withRuntime(createRuntime(backend), () => {
     const value = (shape: number[], seed: number) =>
@@ -101,13 +110,21 @@ function run(
     const [q, w] = [1, 4].map((seed) => value([...lead, K * G, T, D], seed));
     const [k, v] = [2, 3].map((seed) => value([...lead, K, S, D], seed));
     const mask = masked ? maskOf(c) : null;
+    const given = traced ? positionsOf(c) : null;
+    const position = given ?? c.position;
     const attend = (...heads: Tensor[]): Tensor => {
       const [q, k, v] = heads;
       if (isDefinition) {
-        return dotProductAttention(q!, k!, v!, { ...options, mask });
+        return dotProductAttention(q!, k!, v!, { ...options, mask, position });
       }
-      const settings = { ...options, scale: D ** -0.5, masked };
-      const args = [...heads.map(swapHeads), ...mask ? [mask] : []];
+      const settings = {
+        ...options,
+        scale: D ** -0.5,
+        masked,
+        position: given ? null : c.position,
+      };
+      const rest = [mask, given].filter((x) => x !== null);
+      const args = [...heads.map(swapHeads), ...rest];
       return swapHeads(fusedAttention(settings, args).out);
     };
     const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) =>
@@ -131,6 +148,7 @@ const examples: [Case][] = [[{
   causal: true,
   window: 5,
   position: 6,
+  traced: true,
   hidden: "any",
 }], [{
   // An example of which all keys are hidden, and more keys than a block.
@@ -143,6 +161,7 @@ const examples: [Case][] = [[{
   causal: false,
   window: Infinity,
   position: 0,
+  traced: false,
   hidden: "all",
 }]];
 
@@ -255,7 +274,7 @@ Deno.test("attention is a kernel where that is faster", () => {
   withRuntime(createRuntime(createWasmBackend()), () => {
     const kindsOf = (
       shape: number[],
-      options: { causal?: boolean; position?: number },
+      options: { causal?: boolean; position?: number | Tensor },
     ) => {
       using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
       return f.program(zeros(shape)).kernels.map(({ kind }) => kind);
@@ -265,6 +284,8 @@ Deno.test("attention is a kernel where that is faster", () => {
     assertEquals(kindsOf([16, 2, 15, 4], causal).includes("fused"), false);
     const late = { causal: true, position: 16 };
     assertEquals(kindsOf([16, 2, 16, 4], late).includes("fused"), false);
+    const traced = { causal: true, position: tensor([16], { dtype: "i32" }) };
+    assertEquals(kindsOf([16, 2, 16, 4], traced).includes("fused"), true);
     assertEquals(kindsOf([1, 127, 2], {}).includes("fused"), false);
     assertEquals(kindsOf([1, 128, 2], {}).includes("fused"), true);
   });
