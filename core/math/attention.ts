@@ -86,10 +86,10 @@ export function dotProductAttention(
 /**
  * Whether kernels that the backend has for attention are to be preferred to its definition. They compute the scores
  * again for the gradient: seven products where the definition, which stores them, has six. Measured on wasm, their value
- * takes 0.8 to 0.98 of the time at any length. Value and gradient break even at 16 tokens of causal attention, where
+ * takes 0.8 to 0.98 of the time at any length. With the gradient they break even at 16 tokens of causal attention, where
  * hidden keys are skipped; where every query sees every key they take 1.1 to 1.2 of the time at 64 tokens, 1.06 to 1.15
- * at 128, 0.96 to 1.1 at 256 and 0.93 at 512. In a step of an encoder no difference is left from 128 on, and scores
- * outgrow queries there.
+ * at 128 and 256 as long as all scores fit in the caches, and 0.93 beyond. From 128 on, where scores outgrow queries, no
+ * difference is left in a step of an encoder.
  */
 function pays(q: Tensor, k: Tensor, settings: Settings): boolean {
   const { scale, causal, window, position } = settings;
