@@ -40,6 +40,9 @@ const HIDDEN = -1e38;
 /** Fewest tokens for kernels of causal attention, and of attention where queries see more of the keys than this share. */
 const LEAST_CAUSAL = 16, LEAST_WHOLE = 128, MOST_SEEN = 0.75;
 
+/** The second where a BLAS makes the definition faster at any length: what it stores is what counts from here on. */
+const LEAST_BESIDE_BLAS = 1024;
+
 /**
  * `softmax(scale · q kᵀ) v`: q is [..., H, T, D], k and v are [..., K, S, D], the result is [..., H, T, D]. Query head h
  * reads key head ⌊h · K / H⌋; a query that sees no key gives zeros.
@@ -94,15 +97,19 @@ export function dotProductAttention(
 function pays(q: Tensor, k: Tensor, settings: Settings): boolean {
   const { scale, causal, window, position } = settings;
   const [T, S] = [q, k].map(({ shape }) => shape.at(-2)!) as [number, number];
-  const { fused } = currentRuntime().backend.limits;
+  const { fused, hasBlas } = currentRuntime().backend.limits;
   const isThere = fused?.has("attention") && fused.has("attentionGrad") &&
     sizeOf(q.shape) > 0 && sizeOf(k.shape) > 0;
   const first = position ?? 0;
   const isPlain = scale > 0 && Number.isInteger(first) && first >= 0 &&
     (window === Infinity || Number.isInteger(window));
   const seen = causal ? Math.min(first + T / 2, window) / S : 1;
-  const isLong = seen <= MOST_SEEN ? T >= LEAST_CAUSAL : T >= LEAST_WHOLE;
-  return !!isThere && isPlain && isLong;
+  const least = seen <= MOST_SEEN
+    ? LEAST_CAUSAL
+    : hasBlas
+    ? LEAST_BESIDE_BLAS
+    : LEAST_WHOLE;
+  return !!isThere && isPlain && T >= least;
 }
 
 /** Attention, and the logarithms of the sums that its weights are divided by. */

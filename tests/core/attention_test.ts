@@ -270,23 +270,36 @@ Deno.test("no pass over padded examples keeps the scores of all heads, forward o
   });
 });
 
-Deno.test("attention is a kernel where that is faster", () => {
-  withRuntime(createRuntime(createWasmBackend()), () => {
-    const kindsOf = (
-      shape: number[],
-      options: { causal?: boolean; position?: number | Tensor },
-    ) => {
-      using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
-      return f.program(zeros(shape)).kernels.map(({ kind }) => kind);
-    };
+/** Whether attention of zeros to themselves is a kernel. */
+function isKernel(
+  shape: number[],
+  options: { causal?: boolean; position?: number | Tensor } = {},
+): boolean {
+  using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
+  return f.program(zeros(shape)).kernels.some(({ kind }) => kind === "fused");
+}
+
+Deno.test("attention is a kernel where that is faster, or as fast and smaller", () => {
+  using backend = disposing(createWasmBackend());
+  withRuntime(createRuntime(backend), () => {
     const causal = { causal: true };
-    assertEquals(kindsOf([16, 2, 16, 4], causal).includes("fused"), true);
-    assertEquals(kindsOf([16, 2, 15, 4], causal).includes("fused"), false);
+    assertEquals(isKernel([16, 2, 16, 4], causal), true);
+    assertEquals(isKernel([16, 2, 15, 4], causal), false);
     const late = { causal: true, position: 16 };
-    assertEquals(kindsOf([16, 2, 16, 4], late).includes("fused"), false);
+    assertEquals(isKernel([16, 2, 16, 4], late), false);
     const traced = { causal: true, position: tensor([16], { dtype: "i32" }) };
-    assertEquals(kindsOf([16, 2, 16, 4], traced).includes("fused"), true);
-    assertEquals(kindsOf([1, 127, 2], {}).includes("fused"), false);
-    assertEquals(kindsOf([1, 128, 2], {}).includes("fused"), true);
+    assertEquals(isKernel([16, 2, 16, 4], traced), true);
+    assertEquals(isKernel([1, 127, 2]), false);
+    assertEquals(isKernel([1, 128, 2]), true);
+  });
+});
+
+Deno.test("beside a BLAS attention that hides nothing is a kernel only where its scores are large", () => {
+  using backend = disposing(createWasmBackend());
+  const limits = { ...backend.limits, hasBlas: true };
+  withRuntime(createRuntime(Object.assign(backend, { limits })), () => {
+    assertEquals(isKernel([1, 1023, 2]), false);
+    assertEquals(isKernel([1, 1024, 2]), true);
+    assertEquals(isKernel([1, 16, 2], { causal: true }), true);
   });
 });
