@@ -36,13 +36,14 @@ export function benchOn(
   group: string,
   label: string,
   setup: () => Promise<() => Promise<void>>,
+  baseline: boolean = backend === "wasm",
 ): void {
   const name = `${backend}: ${label}`;
   let run: () => Promise<void>;
   Deno.bench({
     name,
     group,
-    baseline: backend === "wasm",
+    baseline,
     async fn() {
       if (current !== name) {
         await open(backend);

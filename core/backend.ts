@@ -49,6 +49,8 @@ export interface Limits {
   readonly alignment: number;
   /** Whether products compute of packed operands, as they read them, what their words stand for. */
   readonly unpacksOperands?: boolean;
+  /** Whether products are several times as fast as within kernels of fused functions: those of a BLAS are. */
+  readonly hasBlas?: boolean;
   /** Which fused functions it has kernels for; none when absent. */
   readonly fused?: ReadonlySet<FusedKind>;
 }

@@ -16,9 +16,9 @@ export interface AttentionSpec {
   readonly causal: boolean;
   /** How many keys back a causal query sees, itself included; Infinity for all. */
   readonly window: number;
-  /** Position of the first query among the keys, for causal ones. */
-  readonly position: number;
-  /** Whether the last operand tells which keys are hidden. */
+  /** Position of the first query among the keys, for causal ones; null where the last operand has it, i32 [..., 1]. */
+  readonly position: number | null;
+  /** Whether an operand behind the others, but before a position, tells which keys are hidden. */
   readonly masked: boolean;
 }
 

@@ -56,25 +56,25 @@ export function attention(
   options: AttentionOptions = {},
 ): Tensor {
   const { mask = null, position = 0, ...rest } = options;
-  const time = checkHeads(q, k, v, mask);
+  checkHeads(q, k, v, mask);
   return scope(() =>
     dotProductAttention(q, k, v, {
       ...rest,
       mask: mask && (mask.dtype === "bool" ? mask : mask.ne(0)),
       position: typeof position === "number"
         ? position
-        : positions(position, time),
+        : positions(position, 1),
     })
   );
 }
 
-/** Checks that shapes fit; gives T. */
+/** Checks that shapes fit. */
 function checkHeads(
   q: Tensor,
   k: Tensor,
   v: Tensor,
   mask: Tensor | null,
-): number {
+): void {
   const fail = (rule: string): never => {
     throw new ShapeError(
       `Cannot attend ${format(q)} to ${format(k)} and ${format(v)}: ${rule}`,
@@ -83,7 +83,7 @@ function checkHeads(
   if ([q, k, v].some(({ shape }) => shape.length !== 4)) {
     fail("each must be [batch, heads, time, head size]");
   }
-  const [B, H, T, D] = q.shape as [number, number, number, number];
+  const [B, H, , D] = q.shape as [number, number, number, number];
   const [, K, S] = k.shape as [number, number, number, number];
   if (k.shape.some((d, i) => d !== v.shape[i])) {
     fail("keys and values differ in shape");
@@ -100,5 +100,4 @@ function checkHeads(
   ) {
     fail(`the mask is ${format(mask)}, and must be [${B}, ${S}]`);
   }
-  return T;
 }

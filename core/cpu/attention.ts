@@ -20,6 +20,7 @@ import {
   pack,
   pairsOf,
   places,
+  sightOf,
   type Sizes,
   sizesOf,
   strideOf,
@@ -32,7 +33,9 @@ import {
   hideRest,
   keysOf,
   seenOf,
+  type Shown,
   storeRow,
+  TOGETHER,
 } from "./attention_rows.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
@@ -46,7 +49,7 @@ import {
 } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { STRIP } from "./strips.ts";
-import { exp, log } from "./vector_math.ts";
+import { exp2OfWeight, log } from "./vector_math.ts";
 import { MADD, PACK } from "./work.ts";
 
 /** Nanoseconds for the weight of a pair, beside its products. */
@@ -60,7 +63,7 @@ export function emitAttention(
   stages: StageBuilder,
   kernel: FusedKernel<AttentionSpec>,
 ): void {
-  const { spec, operands } = kernel;
+  const { spec } = kernel;
   const sizes = sizesOf(kernel, STRIP);
   const { units, G, S, D, source, width, rows } = sizes;
   const perUnit = G * pairsOf(sizes, spec) * (2 * D * MADD + WEIGHT) +
@@ -72,7 +75,7 @@ export function emitAttention(
     values: stages.takeOwn(4 * S * width),
     scores: stages.takeOwn(rows * strideOf(sizes)),
     sums: stages.takeOwn(4 * rows * width),
-    seen: stages.takeOwn(operands.length > 3 ? 4 * source : 0),
+    seen: stages.takeOwn(spec.masked ? 4 * source : 0),
     // The largest score of each row, and the sum of its weights.
     stats: stages.takeOwn(8 * rows),
   };
@@ -98,14 +101,16 @@ type Name = "keys" | "values" | "scores" | "sums" | "seen" | "stats";
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel<AttentionSpec>,
+  kernel: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Pointer,
   part: Part | null,
 ): void {
   const { code } = v;
-  const [queries, keys, values, mask] = operands;
+  const { spec, operands, results } = kernel;
+  const [queries, keys, values] = operands;
+  const mask = spec.masked ? operands[3] : null;
   const [out, logSum] = results;
   const { units, T, S, D, width, rows } = sizes;
   const room = places(code, own, offsets);
@@ -115,32 +120,35 @@ function emitUnits(
   const scoreStride = strideOf(sizes), sumStride = 4 * width;
   // Where all keys are one block, its weights are final at once.
   const isWhole = S <= sizes.keys;
+  const { sight, prepare } = sightOf(code, kernel);
 
   eachUnit(code, sizes, rangeOf(0, units), (unit) => {
+    prepare(unit);
     const head = { local: unit.head, axis: -2 };
     const from = addressOf(code, keys!, unit, head);
     pack(v, "columns", get(from), timeStride(keys!), get(room.keys), D, S);
     const valuesAt = addressOf(code, values!, unit, head);
     const stride = timeStride(values!);
     pack(v, "rows", get(valuesAt), stride, get(room.values), S, D);
-    if (mask) copyMask(v, sizes, mask, unit, room.seen);
+    const shown = mask ? copyMask(v, sizes, mask, unit, room.seen) : null;
     eachHead(code, sizes, unit, (local) => {
       const query = addressOf(code, queries!, unit, { local, axis: -2 });
       const to = out && addressOf(code, out, unit, { local, axis: -2 });
       const log = logSum &&
         addressOf(code, logSum, unit, { local, axis: -1 });
       code.blocks(rangeOf(1, T), rows, (block) => {
-        attend(query, block);
+        attend(query, block, shown);
         finish(block, to, log);
       });
     });
   });
 
   /** Leaves in `sums` the weighted sums of values of a block of queries, and in `stats` what they are divided by. */
-  function attend(query: Pointer, block: Block): void {
+  function attend(query: Pointer, block: Block, shown: Shown | null): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    code.blocks(keysOf(code, sizes, spec, block), sizes.keys, (seenKeys) => {
+    const range = keysOf(code, sizes, sight, block, shown);
+    code.blocks(range, sizes.keys, (seenKeys) => {
       multiply(v, {
         order: "rows",
         a: () => at(code, query, block.from, timeStride(queries!)),
@@ -174,7 +182,9 @@ function emitUnits(
 
   /** Turns a block of scores into weights, relative to the largest score of a row so far. */
   function weigh(block: Block, seenKeys: Block, isFirst: Local): void {
-    const words = mask && code.pointer();
+    const turns = Array.from({ length: TOGETHER });
+    const scale = spec.scale * Math.LOG2E;
+    const words = mask ? code.pointer() : undefined;
     if (words !== undefined) {
       at(code, room.seen, seenKeys.from, 4).set(words);
     }
@@ -183,44 +193,51 @@ function emitUnits(
       sumStride,
     ]] as const;
     eachRow(code, block, walks, (time, [row, stat, sum]) => {
-      const sight = seenOf(v, spec, row!, time, seenKeys);
-      const ends = [{ local: sight.first }, { local: sight.end }] as const;
-      const most = v.variable(), total = v.variable();
-      v.assign(most, -Infinity);
+      const seen = seenOf(v, sight, row!, time, seenKeys);
+      const ends = [{ local: seen.first }, { local: seen.end }] as const;
+      const [most, total] = [v.variable(), v.variable()];
+      const mosts = turns.map(() => v.variable());
+      mosts.forEach((x) => v.assign(x, -Infinity));
       const rowAndMask = words === undefined ? [row!] : [row!, words];
-      eachVector(v, rowAndMask, ...ends, ([p, word]) => {
-        code.get(p!).memory(v128.load);
+      eachVector(v, rowAndMask, ...ends, ([p, word], turn) => {
+        code.get(p!).memory(v128.load, 16 * turn);
         let score = v.pop();
         if (word !== undefined) {
-          code.get(word).memory(v128.load);
+          code.get(word).memory(v128.load, 16 * turn);
           score = v.select(v.pop(), score, -Infinity);
-          code.get(p!, score.local).memory(v128.store);
+          code.get(p!, score.local).memory(v128.store, 16 * turn);
         }
-        const scaled = v.f32(f32x4.mul, score, spec.scale);
-        v.assign(most, v.f32(f32x4.pmax, most, scaled));
-      });
-      v.assign(most, v.fold(most, (a, b) => v.f32(f32x4.pmax, a, b)));
+        v.assign(mosts[turn]!, v.f32(f32x4.pmax, mosts[turn]!, score));
+      }, TOGETHER);
+      const larger = (a: Vec, b: Vec) => v.f32(f32x4.pmax, a, b);
+      v.assign(most, v.fold(mosts.reduce(larger), larger));
       const before = isWhole ? null : statOf(stat!, 0);
       if (before) {
         code.get(isFirst).op(i32.eqz).if(() =>
-          v.assign(most, v.f32(f32x4.pmax, most, before))
+          v.assign(most, larger(most, before))
         );
       }
       // Of a row that sees nothing all weights are 0.
       const shift = finite(most);
-      const negative = v.f32(f32x4.neg, shift);
-      v.assign(total, 0);
-      eachVector(v, [row!], ...ends, ([p]) => {
-        code.get(p!).memory(v128.load);
-        const weight = exp(v, v.madd(v.pop(), spec.scale, negative));
-        code.get(p!, weight.local).memory(v128.store);
-        v.assign(total, v.f32(f32x4.add, total, weight));
-      });
-      v.assign(total, v.fold(total, (a, b) => v.f32(f32x4.add, a, b)));
-      if (spec.causal) hideRest(v, spec, row!, sight);
+      const weightOf = (score: Vec): Vec =>
+        exp2OfWeight(
+          v,
+          v.f32(f32x4.mul, v.f32(f32x4.sub, score, shift), scale),
+        );
+      const totals = turns.map(() => v.variable());
+      totals.forEach((x) => v.assign(x, 0));
+      eachVector(v, [row!], ...ends, ([p], turn) => {
+        code.get(p!).memory(v128.load, 16 * turn);
+        const weight = weightOf(v.pop());
+        code.get(p!, weight.local).memory(v128.store, 16 * turn);
+        v.assign(totals[turn]!, v.f32(f32x4.add, totals[turn]!, weight));
+      }, TOGETHER);
+      const plus = (a: Vec, b: Vec) => v.f32(f32x4.add, a, b);
+      v.assign(total, v.fold(totals.reduce(plus), plus));
+      if (spec.causal) hideRest(v, sight, row!, seen);
       if (before) {
         code.get(isFirst).op(i32.eqz).if(() => {
-          const factor = exp(v, v.f32(f32x4.sub, before, shift));
+          const factor = weightOf(before);
           v.assign(total, v.madd(statOf(stat!, 1), factor, total));
           eachVector(v, [sum!], 0, sumStride, ([p]) => {
             code.get(p!).get(p!).memory(v128.load);
@@ -254,7 +271,7 @@ function emitUnits(
         storeRow(v, D, sum!, into, inverse);
       }
       if (logs == null) return;
-      const sumOfAll = v.f32(f32x4.add, statOf(stat!, 0), log(v, total));
+      const sumOfAll = v.madd(statOf(stat!, 0), spec.scale, log(v, total));
       at(code, logs, { local: time }, 4 * logSum!.view.strides.at(-2)!);
       code.get(v.f32(v128.and, sumOfAll, isSeen).local);
       code.memory(v128.store32Lane, 0, 0);

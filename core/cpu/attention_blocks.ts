@@ -119,7 +119,33 @@ export function pairsOf(
   { causal, position }: AttentionSpec,
 ): number {
   if (!causal) return T * S;
-  return T * Math.min(S, position + T / 2 + KEYS / 4);
+  const first = position ?? Math.max(0, S - T) / 2;
+  return T * Math.min(S, first + T / 2 + KEYS / 4);
+}
+
+/** What is known of which keys queries see, in code for one unit. */
+export interface Sight extends Pick<AttentionSpec, "causal" | "window"> {
+  /** Position of the first query. */
+  readonly position: Bound;
+}
+
+/** The sight of all units, and what prepares it for one. */
+export function sightOf(
+  code: FunctionBuilder,
+  { spec, operands }: FusedKernel<AttentionSpec>,
+): { readonly sight: Sight; readonly prepare: (unit: Unit) => void } {
+  const { position } = spec;
+  if (position !== null) {
+    return { sight: { ...spec, position }, prepare: () => {} };
+  }
+  const local = code.local();
+  return {
+    sight: { ...spec, position: { local } },
+    prepare: (unit) => {
+      const from = addressOf(code, operands.at(-1)!, unit);
+      code.get(from).memory(i32.load).set(local);
+    },
+  };
 }
 
 /** A unit: which example, and which key head. */

@@ -20,6 +20,7 @@ import {
   pack,
   pairsOf,
   places,
+  sightOf,
   type Sizes,
   sizesOf,
   strideOf,
@@ -35,7 +36,9 @@ import {
   keysOf,
   pick,
   seenOf,
+  type Shown,
   storeRow,
+  TOGETHER,
 } from "./attention_rows.ts";
 import type { Lanes } from "./lanes.ts";
 import { f32x4, i32, v128 } from "./opcodes.ts";
@@ -43,7 +46,7 @@ import { PANEL } from "./packing.ts";
 import { type Part, splitAxis } from "./split.ts";
 import type { StageBuilder } from "./stages.ts";
 import { STRIP } from "./strips.ts";
-import { exp } from "./vector_math.ts";
+import { exp2OfWeight } from "./vector_math.ts";
 import { MADD, PACK } from "./work.ts";
 
 /** Most queries of a block. */
@@ -57,7 +60,7 @@ export function emitAttentionGrad(
   stages: StageBuilder,
   kernel: FusedKernel<AttentionSpec>,
 ): void {
-  const { spec, operands } = kernel;
+  const { spec } = kernel;
   const sizes = sizesOf(kernel, QUERIES);
   const { units, G, S, D, source, width, rows } = sizes;
   const work = units *
@@ -74,7 +77,7 @@ export function emitAttentionGrad(
     dq: stages.takeOwn(4 * rows * width),
     dk: stages.takeOwn(4 * S * width),
     dv: stages.takeOwn(4 * S * width),
-    seen: stages.takeOwn(operands.length > 6 ? 4 * source : 0),
+    seen: stages.takeOwn(spec.masked ? 4 * source : 0),
   };
   stages.add(
     work,
@@ -99,22 +102,24 @@ type Name =
 
 function emitUnits(
   v: Lanes,
-  { spec, operands, results }: FusedKernel<AttentionSpec>,
+  kernel: FusedKernel<AttentionSpec>,
   sizes: Sizes,
   offsets: Readonly<Record<Name, number>>,
   own: Pointer,
   part: Part | null,
 ): void {
   const { code } = v;
-  const [q, k, values, ct, logSum, delta, mask] = operands as [
+  const { spec, operands, results } = kernel;
+  const [q, k, values, ct, logSum, delta] = operands as [
     Strided,
     Strided,
     Strided,
     Strided,
     Strided,
     Strided,
-    Strided?,
   ];
+  const mask = spec.masked ? operands[6] : null;
+  const { sight, prepare } = sightOf(code, kernel);
   const [dq, dk, dv] = results;
   const { units, T, S, D, width } = sizes;
   const room = places(code, own, offsets);
@@ -122,6 +127,7 @@ function emitUnits(
   const scoreStride = strideOf(sizes), rowStride = 4 * width;
 
   eachUnit(code, sizes, part ?? { from: 0, to: units }, (unit) => {
+    prepare(unit);
     const packKeys = (
       order: "rows" | "columns",
       x: Strided,
@@ -134,7 +140,7 @@ function emitUnits(
     packKeys("columns", k, room.keys);
     packKeys("columns", values, room.values);
     if (dq) packKeys("rows", k, room.keyRows);
-    if (mask) copyMask(v, sizes, mask, unit, room.seen);
+    const shown = mask ? copyMask(v, sizes, mask, unit, room.seen) : null;
     clear(v, room.dk, 0, rowStride * S);
     clear(v, room.dv, 0, rowStride * S);
     eachHead(code, sizes, unit, (head) => {
@@ -150,7 +156,7 @@ function emitUnits(
         };
         if (dk) packRows(q, query, room.queries);
         if (dv) packRows(ct, cotangent, room.cotangents);
-        backward(block, query, cotangent, perRow);
+        backward(block, query, cotangent, perRow, shown);
         if (to != null) storeRows(dq!, to, room.dq, block);
       });
     });
@@ -164,10 +170,12 @@ function emitUnits(
     query: Pointer,
     cotangent: Pointer,
     perRow: readonly [Pointer, Pointer],
+    shown: Shown | null,
   ): void {
     const isFirst = code.local();
     code.const(1).set(isFirst);
-    code.blocks(keysOf(code, sizes, spec, block), sizes.keys, (seenKeys) => {
+    const range = keysOf(code, sizes, sight, block, shown);
+    code.blocks(range, sizes.keys, (seenKeys) => {
       eachStrip(block.size, (strip) => {
         const n = inPanels(code, endOf(block, strip, seenKeys));
         const pairs = (
@@ -260,7 +268,7 @@ function emitUnits(
   function endOf({ from }: Block, strip: Block, seenKeys: Block): Bound {
     if (!spec.causal) return seenKeys.size;
     const end = code.local();
-    code.push(from).push(strip.to).op(i32.add).const(spec.position);
+    code.push(from).push(strip.to).op(i32.add).push(sight.position);
     code.op(i32.add).push(seenKeys.from).op(i32.sub).set(end);
     pick(code, end, i32.ltS, seenKeys.size);
     pick(code, end, i32.gtS, 0);
@@ -276,7 +284,7 @@ function emitUnits(
     if (!spec.causal) return { skipped: 0, left: size };
     const [skipped, left] = code.locals(2);
     code.push(seenKeys.from).push(strip.from).op(i32.add).push(from);
-    code.op(i32.sub).const(spec.position).op(i32.sub).set(skipped);
+    code.op(i32.sub).push(sight.position).op(i32.sub).set(skipped);
     pick(code, skipped, i32.gtS, 0);
     pick(code, skipped, i32.ltS, size);
     code.push(size).get(skipped).op(i32.sub).set(left);
@@ -297,39 +305,40 @@ function emitUnits(
     seenKeys: Block,
     perRow: readonly [Pointer, Pointer],
   ): void {
-    const words = mask && code.pointer();
+    const words = mask ? code.pointer() : undefined;
     if (words !== undefined) at(code, room.seen, seenKeys.from, 4).set(words);
     const walks = [
       [room.scores, scoreStride],
       [room.products, scoreStride],
     ] as const;
     eachRow(code, block, walks, (time, [score, product]) => {
-      const seen = seenOf(v, spec, score!, time, seenKeys);
+      const seen = seenOf(v, sight, score!, time, seenKeys);
       const ends = [{ local: seen.first }, { local: seen.end }] as const;
       const [log, shift] = [logSum, delta].map((x, i) => {
         at(code, perRow[i]!, { local: time }, 4 * x.view.strides.at(-2)!);
         code.memory(v128.load32Splat);
         return v.pop();
       });
-      const negative = v.f32(f32x4.neg, log!);
+      const base = v.f32(f32x4.mul, log!, -Math.LOG2E);
       const rows = [score!, product!, ...words === undefined ? [] : [words]];
-      eachVector(v, rows, ...ends, ([p, dp, word]) => {
-        code.get(p!).memory(v128.load);
-        let scaled = v.madd(v.pop(), spec.scale, negative);
+      eachVector(v, rows, ...ends, ([p, dp, word], turn) => {
+        const load = (from: Pointer) => {
+          code.get(from).memory(v128.load, 16 * turn);
+          return v.pop();
+        };
+        let scaled = v.madd(load(p!), spec.scale * Math.LOG2E, base);
         if (word !== undefined) {
-          code.get(word).memory(v128.load);
-          scaled = v.select(v.pop(), scaled, -Infinity);
+          scaled = v.select(load(word), scaled, -Infinity);
         }
-        const weight = exp(v, scaled);
-        code.get(p!, weight.local).memory(v128.store);
-        code.get(dp!).memory(v128.load);
-        const change = v.f32(f32x4.sub, v.pop(), shift!);
+        const weight = exp2OfWeight(v, scaled);
+        code.get(p!, weight.local).memory(v128.store, 16 * turn);
+        const change = v.f32(f32x4.sub, load(dp!), shift!);
         const slope = v.f32(f32x4.mul, weight, change);
         code.get(dp!, v.f32(f32x4.mul, slope, spec.scale).local);
-        code.memory(v128.store);
-      });
+        code.memory(v128.store, 16 * turn);
+      }, TOGETHER);
       if (!spec.causal) return;
-      for (const row of [score!, product!]) hideRest(v, spec, row, seen);
+      for (const row of [score!, product!]) hideRest(v, sight, row, seen);
     });
   }
 

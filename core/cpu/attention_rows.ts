@@ -8,11 +8,11 @@
  * @module
  */
 
-import type { AttentionSpec } from "../fused_spec.ts";
 import type { Strided } from "../plan/kernel.ts";
 import {
   addressOf,
   BEHIND,
+  type Sight,
   type Sizes,
   type Unit,
 } from "./attention_blocks.ts";
@@ -28,26 +28,42 @@ import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, i32x4, select, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
 
-/** The keys that some query of a block sees; they begin with a panel. */
+/** Which keys a mask shows: none before the first, none from the end on. */
+export interface Shown {
+  readonly first: Local;
+  readonly end: Local;
+}
+
+/** The keys that some query of a block sees, or one that none does; they begin with a panel. */
 export function keysOf(
   code: FunctionBuilder,
   { S }: Sizes,
-  { causal, position, window }: AttentionSpec,
+  { causal, position, window }: Sight,
   { from, to }: Block,
+  shown: Shown | null,
 ): Range {
-  if (!causal) return { from: 0, to: S };
+  if (!causal && !shown) return { from: 0, to: S };
   const [start, end] = code.locals(2);
-  code.push(to).const(position).op(i32.add).set(end);
-  pick(code, end, i32.ltS, S);
-  if (window === Infinity) return { from: 0, to: { local: end } };
-  code.push(from).const(position + 1 - window).op(i32.add).set(start);
-  pick(code, start, i32.gtS, 0);
+  code.push(shown ? { local: shown.end } : S).set(end);
+  code.push(shown ? { local: shown.first } : 0).set(start);
+  const reach = code.local();
+  if (causal) {
+    code.push(to).push(position).op(i32.add).set(reach);
+    pick(code, end, i32.ltS, { local: reach });
+  }
   // Queries that are all blind have a panel of keys nevertheless.
+  pick(code, end, i32.gtS, 1);
+  const isWindow = causal && window < Infinity;
+  if (!shown && !isWindow) return { from: 0, to: { local: end } };
+  if (isWindow) {
+    code.push(from).push(position).op(i32.add).const(1 - window).op(i32.add);
+    code.set(reach);
+    pick(code, start, i32.gtS, { local: reach });
+  }
   const last = code.local();
   code.get(end).const(1).op(i32.sub).set(last);
   pick(code, start, i32.ltS, { local: last });
-  code.get(start).const(PANEL).op(i32.divU).const(PANEL).op(i32.mul);
-  code.set(start);
+  code.get(start).const(-PANEL).op(i32.and).set(start);
   return { from: { local: start }, to: { local: end } };
 }
 
@@ -61,7 +77,10 @@ export function pick(
   code.get(x).push(bound).get(x).push(bound).op(comparison).op(select).set(x);
 }
 
-/** The part of a row that a query sees, in bytes: whole vectors from `first` to `end`. */
+/** Vectors of a row that are turned into weights together. */
+export const TOGETHER = 2;
+
+/** The part of a row that a query sees, in bytes: whole groups of vectors from `first` to `end`. */
 export interface Seen {
   readonly first: Local;
   readonly end: Local;
@@ -69,11 +88,11 @@ export interface Seen {
 
 /**
  * The part of a row of scores with a block of keys that the query at `time` sees. What is hidden of its first and last
- * vectors becomes -∞.
+ * group of vectors becomes -∞.
  */
 export function seenOf(
   v: Lanes,
-  { causal, position, window }: AttentionSpec,
+  { causal, position, window }: Sight,
   row: Pointer,
   time: Local,
   keys: Block,
@@ -83,8 +102,8 @@ export function seenOf(
   code.push(keys.size).set(end).const(0).set(first);
   if (causal) {
     const reach = code.local();
-    code.get(time).const(position + 1).op(i32.add).push(keys.from);
-    code.op(i32.sub).set(reach);
+    code.get(time).push(position).op(i32.add).const(1).op(i32.add);
+    code.push(keys.from).op(i32.sub).set(reach);
     pick(code, end, i32.ltS, { local: reach });
     pick(code, end, i32.gtS, 0);
     if (window < Infinity) {
@@ -93,24 +112,28 @@ export function seenOf(
       pick(code, first, i32.ltS, { local: end });
     }
   }
-  const lane = v.integer(0, 1, 2, 3), part = code.local();
-  /** Has an edge begin a vector: what is seen of the one that it cuts lies below it, or from it on. */
+  const group = 4 * TOGETHER, part = code.local();
+  /** Has an edge begin a group: what is seen of the one that it cuts lies below it, or from it on. */
   const hide = (edge: Local, isEnd: boolean): void => {
-    code.get(edge).const(3).op(i32.and).tee(part).if(() =>
+    code.get(edge).const(group - 1).op(i32.and).tee(part).if(() =>
       code.scope(() => {
-        const vector = code.pointer();
-        code.get(row, edge).const(-4).op(i32.and).const(4).op(i32.mul);
-        code.plus().tee(vector).get(vector).memory(v128.load);
-        const scores = v.pop();
-        const below = v.i32(i32x4.gtS, v.splat(part), lane);
-        const shown = isEnd
-          ? v.select(below, scores, -Infinity)
-          : v.select(below, -Infinity, scores);
-        code.get(shown.local).memory(v128.store);
+        const vector = code.pointer(), count = v.splat(part);
+        code.get(row, edge).const(-group).op(i32.and).const(4).op(i32.mul);
+        code.plus().set(vector);
+        for (let i = 0; i < group; i += 4) {
+          code.get(vector).get(vector).memory(v128.load, 4 * i);
+          const scores = v.pop();
+          const lanes = v.integer(i, i + 1, i + 2, i + 3);
+          const below = v.i32(i32x4.gtS, count, lanes);
+          const shown = isEnd
+            ? v.select(below, scores, -Infinity)
+            : v.select(below, -Infinity, scores);
+          code.get(shown.local).memory(v128.store, 4 * i);
+        }
       })
     );
-    code.get(edge).const(isEnd ? 3 : 0).op(i32.add).const(-4).op(i32.and);
-    code.const(4).op(i32.mul).set(edge);
+    code.get(edge).const(isEnd ? group - 1 : 0).op(i32.add).const(-group);
+    code.op(i32.and).const(4).op(i32.mul).set(edge);
   };
   hide(first, false);
   hide(end, true);
@@ -139,7 +162,7 @@ export function eachRow(
 /** Sets to zero what is hidden of a causal row before what is seen, and as much behind that as a strip may see more. */
 export function hideRest(
   v: Lanes,
-  { window }: AttentionSpec,
+  { window }: Sight,
   row: Pointer,
   { first, end }: Seen,
 ): void {
@@ -160,13 +183,14 @@ export function clear(v: Lanes, row: Pointer, from: Bound, to: Bound): void {
   });
 }
 
-/** Calls `body` with pointers that go through the vectors of rows, from bytes to bytes. */
+/** Calls `body` for vectors of rows, so many in turn, with pointers that go through them, from bytes to bytes. */
 export function eachVector(
   { code }: Lanes,
   rows: readonly Pointer[],
   from: Bound,
   to: Bound,
-  body: (pointers: readonly Pointer[]) => void,
+  body: (pointers: readonly Pointer[], turn: number) => void,
+  turns = 1,
 ): void {
   code.scope(() => {
     const end = code.pointer(), pointers = code.pointers(rows.length);
@@ -174,8 +198,8 @@ export function eachVector(
     code.get(rows[0]!).push(to).plus().set(end);
     const isLeft = () => code.isBelow(pointers[0]!, end);
     code.while(isLeft, () => {
-      code.scope(() => body(pointers));
-      pointers.forEach((p) => code.increment(p, 16));
+      for (let i = 0; i < turns; i++) code.scope(() => body(pointers, i));
+      pointers.forEach((p) => code.increment(p, 16 * turns));
     });
   });
 }
@@ -187,22 +211,31 @@ export function copyMask(
   mask: Strided,
   unit: Unit,
   to: Pointer,
-): void {
+): Shown {
+  const [first, end] = code.locals(2);
+  code.const(S).set(first).const(0).set(end);
   code.scope(() => {
     const from = addressOf(code, mask, unit);
-    const [at, end] = code.pointers(2);
-    code.get(to).set(at).get(to).const(4 * S).plus().set(end);
+    const at = code.pointer(), [key, isSeen] = code.locals(2);
+    code.get(to).set(at).const(0).set(key);
     const next = (word: () => void): void => {
       code.get(at);
       word();
       code.memory(i32.store).increment(at, 4);
     };
     code.doWhile(() => {
-      next(() => code.const(0).get(from).memory(i32.load).op(i32.sub));
-      code.increment(from, 4 * mask.view.strides.at(-1)!);
-    }, () => code.isBelow(at, end));
+      next(() =>
+        code.const(0).get(from).memory(i32.load).tee(isSeen).op(i32.sub)
+      );
+      code.get(isSeen).if(() => {
+        pick(code, first, i32.ltS, { local: key });
+        code.get(key).const(1).op(i32.add).set(end);
+      });
+      code.increment(from, 4 * mask.view.strides.at(-1)!).increment(key, 1);
+    }, () => code.get(key).const(S).op(i32.ltS));
     for (let i = S; i < source; i++) next(() => code.const(0));
   });
+  return { first, end };
 }
 
 /** Stores `size` floats of a row times a number, the last of them one by one. */

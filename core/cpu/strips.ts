@@ -28,6 +28,11 @@ export const TILE_BYTES = 256;
  */
 export const STRIP = 5;
 
+/** Rows of so many whose elements are loaded four at a time: registers are left for that. */
+function wideRows(rows: number): number {
+  return Math.min(rows, 2 * (STRIP + 1 - rows));
+}
+
 /** Steps along the inner size in an iteration. */
 const STEPS = 8;
 
@@ -59,39 +64,47 @@ export function strip(
   );
   const row = [v.variable(), v.variable()], element = v.variable();
   // Engines that check each address spend more on a load than on a shuffle. A sum that is not fused needs the register.
-  const four = order === "columns" && rows >= 4 && relaxed
-    ? v.variable()
-    : null;
-  const pointers = code.pointers(order === "rows" ? rows : 1);
+  const isByRows = order === "rows";
+  const wide = isByRows ? wideRows(rows) : rows >= 4 ? 1 : 0;
+  const fours = Array.from({ length: relaxed ? wide : 0 }, () => v.variable());
+  const pointers = code.pointers(isByRows ? rows : 1);
   const [panel, to] = code.pointers(2), left = code.local();
   const zero = v.float(0);
 
-  const step = (u: number) => {
+  /** A step; of several its rows' elements are loaded together. */
+  const step = (u: number, isOfSeveral: boolean) => {
     row.forEach((x, j) =>
       code.get(panel).memory(v128.load, 16 * j).set(x.local)
     );
     code.add(panel, kStride);
-    if (four) code.get(pointers[0]!).memory(v128.load).set(four.local);
+    if (!isByRows || isOfSeveral && u % 4 === 0) {
+      fours.forEach((x, i) =>
+        code.get(pointers[i]!).memory(v128.load, isByRows ? 4 * u : 0)
+          .set(x.local)
+      );
+    }
     sums.forEach((pair, i) => {
-      if (four && i < 4) {
+      const lane = isByRows ? u % 4 : i;
+      const four = isByRows ? isOfSeveral && fours[i] : i < 4 && fours[0];
+      if (four) {
         code.scope(() =>
-          v.assign(element, v.shuffle(four, four, [i, i, i, i]))
+          v.assign(element, v.shuffle(four, four, [lane, lane, lane, lane]))
         );
       } else {
-        code.get(pointers[order === "rows" ? i : 0]!);
-        code.memory(v128.load32Splat, 4 * (order === "rows" ? u : i));
+        code.get(pointers[isByRows ? i : 0]!);
+        code.memory(v128.load32Splat, 4 * (isByRows ? u : i));
         code.set(element.local);
       }
       pair.forEach((sum, j) =>
         code.scope(() => v.assign(sum, v.madd(element, row[j]!, sum)))
       );
     });
-    if (order === "columns") code.add(pointers[0]!, aStride);
+    if (!isByRows) code.add(pointers[0]!, aStride);
   };
   const steps = (count: number) =>
     code.while(() => code.get(left).const(count).op(i32.geS), () => {
-      for (let u = 0; u < count; u++) step(u);
-      if (order === "rows") {
+      for (let u = 0; u < count; u++) step(u, count > 1);
+      if (isByRows) {
         pointers.forEach((p) => code.increment(p, 4 * count));
       }
       code.increment(left, -count);

@@ -117,6 +117,16 @@ export function exps(v: Lanes, xs: readonly Vec[]): Vec[] {
   return ys;
 }
 
+/** 2ˣ of weights: x above 0 counts as 0, and a result that is not a normal number is 0. NaN stays. */
+export function exp2OfWeight(v: Lanes, x: Vec): Vec {
+  const near = clamp(v, x, -127, 0);
+  const rounded = v.f32(add, near, BIASED_ROUNDER);
+  const r = v.f32(sub, near, v.f32(sub, rounded, BIASED_ROUNDER));
+  // At -127 its bits are those of 0.
+  const power = v.shift(i32x4.shl, rounded, 23);
+  return v.f32(mul, power, v.madd(v.polynomial(r, EXP2), r, 1));
+}
+
 /** eˣ - 1, exact near 0. */
 export function expm1(v: Lanes, x: Vec): Vec {
   const near = clamp(v, x, -18, 89);

@@ -112,15 +112,7 @@ class WasmBackend implements Backend {
   readonly name = "wasm";
   readonly adapter: string;
   readonly precision = "f32";
-  readonly limits: Limits = {
-    buffersPerKernel: 64,
-    buffersPerLaunch: Infinity,
-    bytesPerBuffer: 2 ** 31 - 65536,
-    bytesPerBinding: 2 ** 31,
-    unpacksOperands: true,
-    alignment: LINE,
-    fused: fusedKinds,
-  };
+  readonly limits: Limits;
   #heapOrNone: Heap | null;
   #blas: Blas | null;
   #team: Team | null;
@@ -142,6 +134,16 @@ class WasmBackend implements Backend {
     this.#blas = options.blas === undefined
       ? null
       : blasOr(options.blas, heap.memory);
+    this.limits = {
+      buffersPerKernel: 64,
+      buffersPerLaunch: Infinity,
+      bytesPerBuffer: 2 ** 31 - 65536,
+      bytesPerBinding: 2 ** 31,
+      unpacksOperands: true,
+      alignment: LINE,
+      hasBlas: this.#blas !== null,
+      fused: fusedKinds,
+    };
     this.adapter = [
       "wasm: simd",
       ...relaxed ? ["relaxed simd"] : [],

@@ -28,7 +28,7 @@ export interface DotProductAttentionOptions {
   readonly causal?: boolean;
   /** How many keys back a causal query sees, itself included; Infinity. */
   readonly window?: number;
-  /** Position of the first query among the keys, or an i32 tensor [T] or [..., T] of all their positions; 0. */
+  /** Position of the first query among the keys, as i32 [1] or [..., 1] if it is traced, or [T] or [..., T] of all; 0. */
   readonly position?: number | Tensor;
   /** Bool [..., S]: false hides a key. */
   readonly mask?: Tensor | null | undefined;
@@ -38,7 +38,10 @@ export interface DotProductAttentionOptions {
 const HIDDEN = -1e38;
 
 /** Fewest tokens for kernels of causal attention, and of attention where queries see more of the keys than this share. */
-const LEAST_CAUSAL = 16, LEAST_WHOLE = 1024, MOST_SEEN = 0.75;
+const LEAST_CAUSAL = 16, LEAST_WHOLE = 128, MOST_SEEN = 0.75;
+
+/** The second where a BLAS makes the definition faster at any length: what it stores is what counts from here on. */
+const LEAST_BESIDE_BLAS = 1024;
 
 /**
  * `softmax(scale · q kᵀ) v`: q is [..., H, T, D], k and v are [..., K, S, D], the result is [..., H, T, D]. Query head h
@@ -67,35 +70,46 @@ export function dotProductAttention(
   const { scale = 1 / Math.sqrt(q.shape.at(-1)!), mask } = options;
   return evaluate(() => {
     const masked = !!mask;
-    const isStatic = typeof position === "number";
-    const settings = isStatic && { scale, causal, window, position, masked };
-    if (!settings || !pays(q, k, settings)) {
+    const isTraced = typeof position !== "number";
+    const first = isTraced ? null : position;
+    const settings = { scale, causal, window, position: first, masked };
+    const isEach = isTraced && position.shape.at(-1) !== 1;
+    if (isEach || !pays(q, k, settings)) {
       const seen = visible(q, k, options);
       const isBlind = mask || causal && window < Infinity;
       return attend([q, k, v], scale, seen, !!isBlind).out;
     }
-    const operands = [...[q, k, v].map(swapHeads), ...mask ? [mask] : []];
-    const { out } = fusedAttention(settings, operands);
-    return swapHeads(out);
+    const operands = [q, k, v].map(swapHeads);
+    if (mask) operands.push(mask);
+    if (isTraced) operands.push(expand(position, [...q.shape.slice(0, -3), 1]));
+    return swapHeads(fusedAttention(settings, operands).out);
   });
 }
 
 /**
- * Whether kernels that the backend has for attention are faster than its definition. They compute the scores again for
- * the gradient, so they must gain by hidden keys that they skip, or by what does not leave the caches: measured on wasm,
- * they break even at 16 tokens of causal attention, and between 512 and 1024 where every query sees every key.
+ * Whether kernels that the backend has for attention are to be preferred to its definition. They compute the scores
+ * again for the gradient: seven products where the definition, which stores them, has six. Measured on wasm, their value
+ * takes 0.8 to 0.98 of the time at any length. With the gradient they break even at 16 tokens of causal attention, where
+ * hidden keys are skipped; where every query sees every key they take 1.1 to 1.2 of the time at 64 tokens, 1.06 to 1.15
+ * at 128 and 256 as long as all scores fit in the caches, and 0.93 beyond. From 128 on, where scores outgrow queries, no
+ * difference is left in a step of an encoder.
  */
 function pays(q: Tensor, k: Tensor, settings: Settings): boolean {
   const { scale, causal, window, position } = settings;
   const [T, S] = [q, k].map(({ shape }) => shape.at(-2)!) as [number, number];
-  const { fused } = currentRuntime().backend.limits;
+  const { fused, hasBlas } = currentRuntime().backend.limits;
   const isThere = fused?.has("attention") && fused.has("attentionGrad") &&
     sizeOf(q.shape) > 0 && sizeOf(k.shape) > 0;
-  const isPlain = scale > 0 && Number.isInteger(position) && position >= 0 &&
+  const first = position ?? 0;
+  const isPlain = scale > 0 && Number.isInteger(first) && first >= 0 &&
     (window === Infinity || Number.isInteger(window));
-  const seen = causal ? Math.min(position + T / 2, window) / S : 1;
-  const isLong = seen <= MOST_SEEN ? T >= LEAST_CAUSAL : T >= LEAST_WHOLE;
-  return !!isThere && isPlain && isLong;
+  const seen = causal ? Math.min(first + T / 2, window) / S : 1;
+  const least = seen <= MOST_SEEN
+    ? LEAST_CAUSAL
+    : hasBlas
+    ? LEAST_BESIDE_BLAS
+    : LEAST_WHOLE;
+  return !!isThere && isPlain && T >= least;
 }
 
 /** Attention, and the logarithms of the sums that its weights are divided by. */
@@ -108,14 +122,14 @@ type Residuals = Attended & { readonly args: readonly Tensor[] };
 export type Settings = Omit<AttentionSpec, "kind">;
 
 /**
- * Attention of q [..., T, H, D] to k and v [..., S, K, D], the order in which projections give them, and a mask if there
- * is one: out like q, logSum [..., T, H].
+ * Attention of q [..., T, H, D] to k and v [..., S, K, D], the order in which projections give them, and a mask and a
+ * position [..., 1] if there are: out like q, logSum [..., T, H].
  */
 export function fusedAttention(settings: Settings, args: Tensor[]): Attended {
   const { scale, masked, causal } = settings;
-  const definition = (...[q, k, v, mask]: Tensor[]): Attended => {
+  const definition = (...[q, k, v, ...rest]: Tensor[]): Attended => {
     const heads = [q!, k!, v!].map(swapHeads);
-    const seen = visible(heads[0]!, heads[1]!, { ...settings, mask });
+    const seen = visible(heads[0]!, heads[1]!, given(settings, rest));
     const { out, logSum } = attend(heads, scale, seen, masked || causal);
     return { out: swapHeads(out), logSum: swapLast(logSum) };
   };
@@ -127,30 +141,30 @@ export function fusedAttention(settings: Settings, args: Tensor[]): Attended {
         const out = fusedAttention(settings, args);
         return { out, residuals: { args, ...out } };
       },
-      bwd: ({ args: [q, k, v, ...mask], out, logSum }, ct) => {
+      bwd: ({ args: [q, k, v, ...rest], out, logSum }, ct) => {
         // D in equation 4 of FlashAttention (arXiv 2205.14135), less what flows to logSum: dS = P (dP - delta).
         const products = sum(mul(ct.out, out), { axis: -1 });
         const delta = sub(products, ct.logSum);
-        const operands = [q!, k!, v!, ct.out, logSum, delta, ...mask];
+        const operands = [q!, k!, v!, ct.out, logSum, delta, ...rest];
         const { dq, dk, dv } = fusedGradient(settings, operands);
-        return [dq, dk, dv, ...mask.map(() => null)];
+        return [dq, dk, dv, ...rest.map(() => null)];
       },
     },
   );
   return attention(...args);
 }
 
-/** The cotangents of q, k and v from these, that of the result, logSum, delta, and the mask if there is one. */
+/** The cotangents of q, k and v from these, that of the result, logSum, delta, and what tells which keys are seen. */
 function fusedGradient(
   settings: Settings,
   args: Tensor[],
 ): { dq: Tensor; dk: Tensor; dv: Tensor } {
   const definition = (
-    ...[q, k, v, ct, logSum, delta, mask]: Tensor[]
+    ...[q, k, v, ct, logSum, delta, ...rest]: Tensor[]
   ): { dq: Tensor; dk: Tensor; dv: Tensor } => {
     const { scale } = settings;
     const [query, key, value, flowing] = [q!, k!, v!, ct!].map(swapHeads);
-    const seen = visible(query!, key!, { ...settings, mask });
+    const seen = visible(query!, key!, given(settings, rest));
     const [rows, cts] = [query!, flowing!].map((x) => rowsBy(key!, x));
     const column = (x: Tensor) =>
       reshape(swapLast(x), [...rows!.shape.slice(0, -1), 1]);
@@ -165,6 +179,18 @@ function fusedGradient(
     };
   };
   return fused({ ...settings, kind: "attentionGrad" }, definition)(...args);
+}
+
+/** Settings with the operands that tell which keys are seen: a mask and a position, if there are. */
+function given(
+  { masked, position, ...rest }: Settings,
+  operands: readonly Tensor[],
+): DotProductAttentionOptions {
+  return {
+    ...rest,
+    mask: masked ? operands[0] : null,
+    position: position ?? operands.at(-1)!,
+  };
 }
 
 /** Attention in plain primitives; `seen` broadcasts to [..., K, G·T, S], and may leave a query blind. */
@@ -211,7 +237,8 @@ function visible(
     ? reshape(mask, [...mask.shape.slice(0, -1), 1, 1, S])
     : null;
   if (!causal) return keys;
-  const at = typeof position !== "number"
+  const isEach = typeof position !== "number" && position.shape.at(-1) === T;
+  const at = isEach
     ? position
     : position === 0
     ? iota([T])

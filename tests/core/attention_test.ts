@@ -10,6 +10,7 @@ import {
   type Data,
   dotProductAttention,
   grad,
+  iota,
   jit,
   type Tensor,
   tensor,
@@ -39,8 +40,10 @@ interface Case {
   readonly causal: boolean;
   readonly window: number;
   readonly position: number;
-  /** Whether some keys are hidden, at the end of each example's. */
-  readonly masked: boolean;
+  /** Whether the position is a tensor, and larger by one for each example. */
+  readonly traced: boolean;
+  /** Which keys are hidden: any, those before or behind some of each example's, or all of the last example's. */
+  readonly hidden: "none" | "any" | "before" | "behind" | "all";
 }
 
 /** Sizes around those of vectors, panels, strips and blocks. */
@@ -59,7 +62,8 @@ const cases: fc.Arbitrary<Case> = fc.record({
   causal: fc.boolean(),
   window: fc.constantFrom(1, 3, 37, 140, Infinity),
   position: fc.constantFrom(0, 0, 1, 5, 133),
-  masked: fc.boolean(),
+  traced: fc.boolean(),
+  hidden: fc.constantFrom("none", "any", "before", "behind", "all"),
 });
 
 /** From [..., T, H, D] to [..., H, T, D], or back. */
@@ -69,26 +73,58 @@ function swapHeads(x: Tensor): Tensor {
   return x.transpose([...perm.slice(0, -3), rank - 2, rank - 3, rank - 1]);
 }
 
+/** Which keys [..., S] are shown. */
+function maskOf({ lead, S, hidden }: Case): Tensor {
+  const shape = [...lead, S];
+  const x = upload(fill(shape, "f32", 5, between(-2, 2)));
+  if (hidden === "any") return x.lt(0.7);
+  if (hidden === "all") {
+    // Of the last example no key, of others any.
+    const first = x.reshape([-1, S]);
+    const isOther = iota([first.shape[0]!, 1]).lt(first.shape[0]! - 1);
+    return first.lt(0.7).and(isOther).reshape(shape);
+  }
+  // An edge of each example, between the first key and the last.
+  const edge = x.slice([...lead.map(() => null), [0, 1]]).add(2).mul(S / 4);
+  const key = iota([S]).cast("f32").expand(shape);
+  return hidden === "before" ? key.ge(edge.sub(1)) : key.le(edge);
+}
+
+/** The position of the first query of each example, [..., 1]. */
+function positionsOf({ lead, position }: Case): Tensor {
+  const count = lead.reduce((a, b) => a * b, 1);
+  return iota([count]).add(position).reshape([...lead, 1]);
+}
+
 /** Attention of fixed numbers, and the cotangents of q, k and v for others: by kernels, or as it is defined. */
 function run(
   c: Case,
   backend: Backend,
   isDefinition = false,
 ): Promise<Data[]> {
-  const { lead, K, G, T, S, D, masked, ...options } = c;
+  const { lead, K, G, T, S, D, hidden, traced, ...options } = c;
+  const masked = hidden !== "none";
   return withRuntime(createRuntime(backend), () => {
     const value = (shape: number[], seed: number) =>
       upload(fill(shape, "f32", seed, between(-2, 2)));
     const [q, w] = [1, 4].map((seed) => value([...lead, K * G, T, D], seed));
     const [k, v] = [2, 3].map((seed) => value([...lead, K, S, D], seed));
-    const mask = masked ? value([...lead, S], 5).lt(0.7) : null;
+    const mask = masked ? maskOf(c) : null;
+    const given = traced ? positionsOf(c) : null;
+    const position = given ?? c.position;
     const attend = (...heads: Tensor[]): Tensor => {
       const [q, k, v] = heads;
       if (isDefinition) {
-        return dotProductAttention(q!, k!, v!, { ...options, mask });
+        return dotProductAttention(q!, k!, v!, { ...options, mask, position });
       }
-      const settings = { ...options, scale: D ** -0.5, masked };
-      const args = [...heads.map(swapHeads), ...mask ? [mask] : []];
+      const settings = {
+        ...options,
+        scale: D ** -0.5,
+        masked,
+        position: given ? null : c.position,
+      };
+      const rest = [mask, given].filter((x) => x !== null);
+      const args = [...heads.map(swapHeads), ...rest];
       return swapHeads(fusedAttention(settings, args).out);
     };
     const loss = (p: { q: Tensor; k: Tensor; v: Tensor }) =>
@@ -112,7 +148,21 @@ const examples: [Case][] = [[{
   causal: true,
   window: 5,
   position: 6,
-  masked: true,
+  traced: true,
+  hidden: "any",
+}], [{
+  // An example of which all keys are hidden, and more keys than a block.
+  lead: [2],
+  K: 1,
+  G: 2,
+  T: 20,
+  S: 150,
+  D: 4,
+  causal: false,
+  window: Infinity,
+  position: 0,
+  traced: false,
+  hidden: "all",
 }]];
 
 for (const relaxed of [true, false]) {
@@ -201,21 +251,55 @@ Deno.test("a step of 1024 tokens takes less memory than the scores of a head", (
   });
 });
 
-Deno.test("attention is a kernel where that is faster", () => {
+Deno.test("no pass over padded examples keeps the scores of all heads, forward or backward", () => {
   withRuntime(createRuntime(createWasmBackend()), () => {
-    const kindsOf = (
-      shape: number[],
-      options: { causal?: boolean; position?: number },
-    ) => {
-      using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
-      return f.program(zeros(shape)).kernels.map(({ kind }) => kind);
-    };
+    const [B, H, T, D] = [2, 4, 256, 16] as const;
+    const x = upload(fill([B, H, T, D], "f32", 1));
+    const mask = upload(fill([B, T], "f32", 2)).gt(0);
+    const attend = (x: Tensor, mask: Tensor) =>
+      dotProductAttention(x, x.mul(2), x, { mask });
+    using forward = jit(attend);
+    using step = jit((x: Tensor, mask: Tensor) =>
+      grad((x: Tensor) => attend(x, mask).square().sum())(x)
+    );
+    for (
+      const { peakBytes } of [forward, step].map((f) => f.program(x, mask))
+    ) {
+      assert(peakBytes < B * H * T * T * 4, `${peakBytes} bytes`);
+    }
+  });
+});
+
+/** Whether attention of zeros to themselves is a kernel. */
+function isKernel(
+  shape: number[],
+  options: { causal?: boolean; position?: number | Tensor } = {},
+): boolean {
+  using f = jit((x: Tensor) => dotProductAttention(x, x, x, options));
+  return f.program(zeros(shape)).kernels.some(({ kind }) => kind === "fused");
+}
+
+Deno.test("attention is a kernel where that is faster, or as fast and smaller", () => {
+  using backend = disposing(createWasmBackend());
+  withRuntime(createRuntime(backend), () => {
     const causal = { causal: true };
-    assertEquals(kindsOf([16, 2, 16, 4], causal).includes("fused"), true);
-    assertEquals(kindsOf([16, 2, 15, 4], causal).includes("fused"), false);
+    assertEquals(isKernel([16, 2, 16, 4], causal), true);
+    assertEquals(isKernel([16, 2, 15, 4], causal), false);
     const late = { causal: true, position: 16 };
-    assertEquals(kindsOf([16, 2, 16, 4], late).includes("fused"), false);
-    assertEquals(kindsOf([1, 1023, 2], {}).includes("fused"), false);
-    assertEquals(kindsOf([1, 1024, 2], {}).includes("fused"), true);
+    assertEquals(isKernel([16, 2, 16, 4], late), false);
+    const traced = { causal: true, position: tensor([16], { dtype: "i32" }) };
+    assertEquals(isKernel([16, 2, 16, 4], traced), true);
+    assertEquals(isKernel([1, 127, 2]), false);
+    assertEquals(isKernel([1, 128, 2]), true);
+  });
+});
+
+Deno.test("beside a BLAS attention that hides nothing is a kernel only where its scores are large", () => {
+  using backend = disposing(createWasmBackend());
+  const limits = { ...backend.limits, hasBlas: true };
+  withRuntime(createRuntime(Object.assign(backend, { limits })), () => {
+    assertEquals(isKernel([1, 1023, 2]), false);
+    assertEquals(isKernel([1, 1024, 2]), true);
+    assertEquals(isKernel([1, 16, 2], { causal: true }), true);
   });
 });

@@ -121,6 +121,8 @@ Deno.test("calls stay kernels in batches, loops, tangents and checkpoints", asyn
   const batch = [3, ...shape];
   assertEquals(await kernelsOf(jit(vmap(attend)), batch), ["attention"]);
   assertEquals(await kernelsOf(jit(vmap(grad(loss))), batch), both);
+  const nested = jit(vmap(vmap(grad(loss)), { inAxes: [1] }));
+  assertEquals(await kernelsOf(nested, [2, ...batch]), both);
   const kept = jit(grad((x: Tensor) => checkpoint(attend)(x).square().sum()));
   assertEquals(await kernelsOf(kept), ["attention", ...both]);
   const along = jit((x: Tensor) => jvp(attend, [x], [x.mul(0.5)]).tangent);
