@@ -116,6 +116,7 @@ const V = 4099, D = 3;
 const forms: readonly [CrossEntropyOptions, number[]][] = [
   [{}, [4098, 0, 7, -100]],
   [{ reduction: "sum", ignoreIndex: 7 }, [4098, 0, 7, 7]],
+  [{ labelSmoothing: 0.3 }, [5, -100, 4097, 1]],
   [{ reduction: "none", labelSmoothing: 0.1 }, [5, -100, 4097, 1]],
   [{}, [-100, -100, -100, -100]],
   // No such classes: the loss is log Σ exp.
