@@ -45,5 +45,5 @@ export const takesBatches: Readonly<Record<FusedKind, boolean>> = {
 export const resultsOf: Readonly<Record<FusedKind, number>> = {
   attention: 2,
   attentionGrad: 3,
-  headLoss: 4,
+  headLoss: 5,
 };

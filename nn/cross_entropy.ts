@@ -108,7 +108,8 @@ export function headCrossEntropy(
   };
   check("headCrossEntropy", logits, labels, options);
   return scope(() => {
-    const factors = { x: hidden.reshape([-1, D!]), table: weight };
+    const x = hidden.reshape([-1, D!]);
+    const factors = { x, table: weight, bias: null };
     return lossOfHead(factors, labels, options);
   });
 }
@@ -134,15 +135,20 @@ function termsOf(logits: Tensor, labels: Tensor): Terms {
   };
 }
 
-function termsOfHead({ x, table }: Factors, labels: Tensor): Terms {
+function termsOfHead({ x, table, bias }: Factors, labels: Tensor): Terms {
+  const plus = (score: Tensor, more: (bias: Tensor) => Tensor) =>
+    bias ? score.add(more(bias)) : score;
   const flat = labels.reshape([-1]), classes = table.shape[0]!;
   const row = widened(table.take(flat));
   const dot = (rows: Tensor) => x.mul(rows).sum({ axis: -1 });
   const hasRow = flat.ge(0).and(flat.lt(classes));
   return {
-    logSum: () => scoresLogSumExp(x, table).reshape(labels.shape),
-    picked: where(hasRow, dot(row), 0).reshape(labels.shape),
-    mean: () => dot(widened(table).mean({ axis: 0 })).reshape(labels.shape),
+    logSum: () => scoresLogSumExp(x, table, bias).reshape(labels.shape),
+    picked: where(hasRow, plus(dot(row), (b) => b.take(flat)), 0)
+      .reshape(labels.shape),
+    mean: () =>
+      plus(dot(widened(table).mean({ axis: 0 })), (b) => b.mean())
+        .reshape(labels.shape),
   };
 }
 
@@ -157,7 +163,8 @@ function lossOfHead(
   const counts = countsOf(labels, options), number = numberOf(counts, options);
   const weight = counts.cast("f32").div(number).reshape([-1]);
   const wanted = where(counts, wantedOf(terms, options), 0).sum().div(number);
-  return scoresTotal(factors.x, factors.table, weight).sub(wanted);
+  const { x, table, bias } = factors;
+  return scoresTotal(x, table, weight, bias).sub(wanted);
 }
 
 function lossOf(

@@ -35,8 +35,8 @@ export function emitFused(stages: StageBuilder, kernel: FusedKernel): number {
       emitAttentionGrad(stages, { ...kernel, spec });
       return wide;
     case "headLoss": {
-      const [, , , ofTable] = kernel.results;
-      return (ofTable ? emitHeadGradient : emitHeadLoss)(stages, kernel);
+      const isTrained = kernel.results[3] || kernel.results[4];
+      return (isTrained ? emitHeadGradient : emitHeadLoss)(stages, kernel);
     }
   }
 }

@@ -38,6 +38,7 @@ import {
   exponentiate,
   scaleColumns,
   startColumns,
+  sumColumns,
   sumRows,
   weigh,
 } from "./score_columns.ts";
@@ -55,12 +56,17 @@ export function emitHeadGradient(
   stages: StageBuilder,
   { operands, results }: FusedKernel,
 ): number {
-  const [x, table, weight] = operands as [Strided, Strided, Strided];
-  const [total, logSum, ofX, ofTable] = results;
+  const [x, table, weight, bias] = operands as [
+    Strided,
+    Strided,
+    Strided,
+    Strided?,
+  ];
+  const [total, logSum, ofX, ofTable, ofBias] = results;
   const [N, D] = x.shape as [number, number], V = table.shape[0]!;
   const { common, own, hasBlas } = stages;
   const shared = sharedNumbers();
-  const scores = scoresOf(stages, { x, table }, true);
+  const scores = scoresOf(stages, { x, table, bias }, true);
   const { group, groups, isKept, stride } = scores;
   const blocks = Math.ceil(V / scores.rows);
   const size = scores.rows * Math.ceil(blocks / PIECES);
@@ -193,6 +199,7 @@ export function emitHeadGradient(
             const at = weighted(lanes, examples, rows, block);
             if (ofX) addToX(lanes, examples, rows, { at, block, sum, range });
             if (ofTable) addToTable(lanes, examples, rows, at);
+            if (ofBias) addToBias(lanes, examples, rows, at);
           }));
       });
     });
@@ -312,6 +319,19 @@ export function emitHeadGradient(
     code.push(from).op(i32.eqz);
     scores.pushTile(code);
     code.call(shared.columns);
+  }
+
+  /** Adds the shares to the gradient of the bias. */
+  function addToBias(
+    lanes: Lanes,
+    examples: Examples,
+    { from, size: count }: Block,
+    at: Pointer,
+  ): void {
+    const { code } = lanes, to = code.pointer(), isFirst = code.local();
+    pushStart(code, ofBias!).push(from).const(4).op(i32.mul).plus().set(to);
+    code.push(examples.from).op(i32.eqz).set(isFirst);
+    sumColumns(lanes, examples, { at, stride, count }, to, isFirst);
   }
 
   /** Pushes the packed strips of a left operand, and the bytes between their rows and between them. */

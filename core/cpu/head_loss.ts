@@ -48,11 +48,16 @@ export function emitHeadLoss(
   stages: StageBuilder,
   { operands, results }: FusedKernel,
 ): number {
-  const [x, table, weight] = operands as [Strided, Strided, Strided];
+  const [x, table, weight, bias] = operands as [
+    Strided,
+    Strided,
+    Strided,
+    Strided?,
+  ];
   const [total, logSum, ofX] = results;
   const [N, D] = x.shape as [number, number], V = table.shape[0]!;
   const { common, own } = stages;
-  const scores = scoresOf(stages, { x, table });
+  const scores = scoresOf(stages, { x, table, bias });
   const most = Math.min(
     Math.ceil(TASKS / scores.groups),
     Math.ceil(V / scores.rows),

@@ -26,6 +26,7 @@ import { widen } from "./half.ts";
 import type { Lanes } from "./lanes.ts";
 import { i32, select, v128 } from "./opcodes.ts";
 import { type Packed, PANEL } from "./packing.ts";
+import { addToRows } from "./score_columns.ts";
 import { sharedNumbers } from "./shared.ts";
 import type { StageBuilder } from "./stages.ts";
 import { innerBlock, STRIP, TILE_BYTES } from "./strips.ts";
@@ -58,6 +59,8 @@ export interface Head {
   readonly x: Strided;
   /** [V, D], likewise. */
   readonly table: Strided;
+  /** What is added to scores, [V]; none if absent. */
+  readonly bias: Strided | undefined;
 }
 
 /** Where the parts of a computation in blocks are. */
@@ -107,7 +110,7 @@ export interface Examples {
  */
 export function scoresOf(
   stages: StageBuilder,
-  { x, table }: Head,
+  { x, table, bias }: Head,
   keeps = false,
 ): Scores {
   const [N, D] = x.shape as [number, number], V = table.shape[0]!;
@@ -166,38 +169,56 @@ export function scoresOf(
       code.set(at);
       return at;
     },
-    emit(lanes, { from, count, columns }, rows, block) {
-      const { code } = lanes, at = this.scoresAt(lanes, rows);
-      if (hasBlas) {
-        code.const(0).const(1).push(rows.size).push(count).const(D);
-        code.get(block).const(rowStride / 4);
-        pushStart(code, x).push(from).const(inX).op(i32.mul).plus();
-        code.const(inX / 4).get(at).const(stride / 4).const(0);
-        code.callImported(SGEMM);
-        return at;
+    emit(lanes, examples, rows, block) {
+      const at = this.scoresAt(lanes, rows);
+      multiply(lanes, examples, rows, block, at);
+      if (bias) {
+        const { code } = lanes, first = code.pointer();
+        pushStart(code, bias).push(rows.from).const(4).op(i32.mul).plus();
+        code.set(first);
+        const list = { at, stride, count: rows.size };
+        addToRows(lanes, examples.columns, first, list);
       }
-      code.blocks({ from: 0, to: D }, kBlock, (k) => {
-        code.get(block).push(k.from).const(4).op(i32.mul).plus();
-        code.const(rowStride);
-        if (packs) {
-          code.get(own).const(strips).plus().push(k.size).push(rows.size);
-          code.call(shared.pack.f32.stripColumns);
-          code.get(own).const(strips).plus().const(4 * STRIP);
-          code.push(k.size).const(4 * STRIP).op(i32.mul);
-        } else code.const(STRIP * rowStride);
-        code.get(common).const(panels).plus();
-        code.push(from).const(4 * D).op(i32.mul).plus();
-        code.push(k.from).const(4 * PANEL).op(i32.mul).plus();
-        code.const(4 * PANEL).const(4 * PANEL * D);
-        code.get(at).const(stride);
-        code.push(rows.size).get(columns).push(k.size);
-        code.push(k.from).op(i32.eqz);
-        code.get(own).const(tile).plus();
-        code.call(packs ? shared.columns : shared.rows);
-      });
       return at;
     },
   };
+
+  /** Multiplies a block of the table by some examples. */
+  function multiply(
+    { code }: Lanes,
+    { from, count, columns }: Examples,
+    rows: Block,
+    block: Pointer,
+    at: Pointer,
+  ): void {
+    if (hasBlas) {
+      code.const(0).const(1).push(rows.size).push(count).const(D);
+      code.get(block).const(rowStride / 4);
+      pushStart(code, x).push(from).const(inX).op(i32.mul).plus();
+      code.const(inX / 4).get(at).const(stride / 4).const(0);
+      code.callImported(SGEMM);
+      return;
+    }
+    code.blocks({ from: 0, to: D }, kBlock, (k) => {
+      code.get(block).push(k.from).const(4).op(i32.mul).plus();
+      code.const(rowStride);
+      if (packs) {
+        code.get(own).const(strips).plus().push(k.size).push(rows.size);
+        code.call(shared.pack.f32.stripColumns);
+        code.get(own).const(strips).plus().const(4 * STRIP);
+        code.push(k.size).const(4 * STRIP).op(i32.mul);
+      } else code.const(STRIP * rowStride);
+      code.get(common).const(panels).plus();
+      code.push(from).const(4 * D).op(i32.mul).plus();
+      code.push(k.from).const(4 * PANEL).op(i32.mul).plus();
+      code.const(4 * PANEL).const(4 * PANEL * D);
+      code.get(at).const(stride);
+      code.push(rows.size).get(columns).push(k.size);
+      code.push(k.from).op(i32.eqz);
+      code.get(own).const(tile).plus();
+      code.call(packs ? shared.columns : shared.rows);
+    });
+  }
 
   /** Copies a block as f32, its rows in whole panels; moves its address there. */
   function copy(lanes: Lanes, block: Pointer, count: Bound): void {

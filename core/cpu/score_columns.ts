@@ -8,7 +8,7 @@
 
 import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
-import { f32x4, i32, v128 } from "./opcodes.ts";
+import { f32x4, i32, i32x4, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
 import { exp, log } from "./vector_math.ts";
 
@@ -41,6 +41,69 @@ export interface Columns {
   readonly sum: Pointer;
   /** By what sums were multiplied for the last block, as a larger score came. */
   readonly factor: Pointer;
+}
+
+/** Adds to the so many columns of each row the float for it, one after another from an address. */
+export function addToRows(
+  lanes: Lanes,
+  count: Local,
+  from: Pointer,
+  rows: Rows,
+): void {
+  const { code } = lanes;
+  code.scope(() => {
+    const next = code.pointer();
+    code.get(from).set(next);
+    eachRow(lanes, rows, rows.at, (row) => {
+      code.get(next).memory(v128.load32Splat);
+      const more = lanes.pop();
+      eachPanel(lanes, count, [row], ([at]) =>
+        VECTORS.forEach((i) => {
+          const sum = lanes.f32(f32x4.add, load(lanes, at!, i), more);
+          store(lanes, at!, i, sum);
+        }));
+      code.increment(next, 4);
+    });
+  });
+}
+
+/** Stores the sum of the first columns of each row, or adds it to what is there unless `isFirst`. */
+export function sumColumns(
+  lanes: Lanes,
+  { count, columns }: { readonly count: Bound; readonly columns: Local },
+  rows: Rows,
+  to: Pointer,
+  isFirst: Local,
+): void {
+  const { code } = lanes;
+  code.scope(() => {
+    const next = code.pointer(), left = code.local();
+    code.get(to).set(next);
+    const sum = variable(lanes, 0);
+    eachRow(lanes, rows, rows.at, (row) => {
+      code.push(count).set(left);
+      lanes.assign(sum, 0);
+      eachPanel(lanes, columns, [row], ([at]) => {
+        const limit = lanes.splat(left);
+        for (const i of VECTORS) {
+          const column = lanes.integer(...[0, 1, 2, 3].map((j) => 4 * i + j));
+          // What is beyond the last column may be NaN.
+          const isThere = lanes.i32(i32x4.gtS, limit, column);
+          const x = lanes.i32(v128.and, load(lanes, at!, i), isThere);
+          lanes.assign(sum, lanes.f32(f32x4.add, sum, x));
+        }
+        code.increment(left, -PANEL);
+      });
+      const total = lanes.fold(sum, (a, b) => lanes.f32(f32x4.add, a, b));
+      code.get(isFirst).op(i32.eqz).if(() => {
+        code.get(next).memory(v128.load32Zero);
+        const old = lanes.pop();
+        lanes.assign(total, lanes.f32(f32x4.add, old, total));
+      });
+      code.get(next, total.local).memory(v128.store32Lane, 0, 0);
+      code.increment(next, 4);
+    });
+  });
 }
 
 /** Sets what is kept before the first block. */

@@ -20,7 +20,7 @@ import { format, sizeOf } from "../shape.ts";
 import { stateOf, type Tensor } from "../tensor.ts";
 import { evaluate, nodeOf, traced } from "../trace.ts";
 import { ones } from "./create.ts";
-import { cast, eq, mul, where } from "./elementwise.ts";
+import { add, cast, eq, mul, where } from "./elementwise.ts";
 import { transpose, unsqueeze } from "./movement.ts";
 import { matmul } from "./products.ts";
 import { logSumExp, softmax, sum } from "./reduce.ts";
@@ -31,11 +31,13 @@ export interface Factors {
   readonly x: Tensor;
   /** [V, D], f32 or halves. */
   readonly table: Tensor;
+  /** What is added to the scores, f32 [V]; null for nothing. */
+  readonly bias: Tensor | null;
 }
 
 /**
- * The factors of scores f32 [..., V], where these are seen to be `x · tableᵀ` reshaped: inside a transformation, on a
- * backend whose `scoresLogSumExp` does without the scores. Else null.
+ * The factors of scores f32 [..., V], where these are seen to be `x · tableᵀ + bias` reshaped: inside a transformation, on
+ * a backend whose `scoresLogSumExp` does without the scores. Else null.
  *
  * A loss that takes the factors instead leaves the scores unused, and what is unused is never computed.
  *
@@ -55,15 +57,32 @@ export interface Factors {
 export function factorsOf(scores: Tensor): Factors | null {
   const isTraced = currentTrace() && stateOf(scores).kind === "traced";
   if (!isTraced || !isFused()) return null;
-  const V = scores.shape.at(-1);
-  let node = nodeOf(scores);
-  while (node.op === "reshape" && node.shape.at(-1) === V) {
-    node = node.inputs[0]!;
-  }
-  const { shape } = node;
-  if (node.op !== "matmul" || shape.length !== 2 || shape[1] !== V) return null;
-  const [x, right] = node.inputs as [Node, Node];
-  return { x: traced(x), table: traced(turned(right)) };
+  const V = scores.shape.at(-1)!;
+  const sum = unshaped(nodeOf(scores), V);
+  const bias = sum.op === "add" ? vectorOf(sum.inputs[1]!, V) : null;
+  const product = bias ? unshaped(sum.inputs[0]!, V) : sum;
+  const { op, shape, inputs } = product;
+  if (op !== "matmul" || shape.length !== 2 || shape[1] !== V) return null;
+  const [x, right] = inputs as [Node, Node];
+  return {
+    x: traced(x),
+    table: traced(turned(right)),
+    bias: bias && traced(bias),
+  };
+}
+
+/** What a node reshapes without a change of its last axis. */
+function unshaped(node: Node, last: number): Node {
+  return node.op === "reshape" && node.shape.at(-1) === last
+    ? unshaped(node.inputs[0]!, last)
+    : node;
+}
+
+/** The vector that a node repeats along other axes than its last; null where it does not. */
+function vectorOf(node: Node, size: number): Node | null {
+  const inner = node.op === "expand" ? node.inputs[0]! : node;
+  const vector = unshaped(inner, size);
+  return vector.shape.join() === `${size}` ? vector : null;
 }
 
 /** A matrix transposed, of halves if it is one widened. */
@@ -81,7 +100,8 @@ function turned(node: Node): Node {
 }
 
 /**
- * `logSumExp(x · tableᵀ)` over the rows of the table: x is f32 [N, D], the table f32 or halves [V, D], the result [N].
+ * `logSumExp(x · tableᵀ + bias)` over the rows of the table: x is f32 [N, D], the table f32 or halves [V, D], the bias f32
+ * [V] or none, the result [N].
  *
  * Where the backend has a kernel for it, neither the value nor a gradient stores the [N, V] scores. Where only a weighted
  * sum is wanted, `scoresTotal` has the gradient of the table for less.
@@ -95,17 +115,21 @@ function turned(node: Node): Node {
  * assertAlmostEquals((await sums.data())[0]!, Math.log(8), 1e-6);
  * ```
  */
-export function scoresLogSumExp(x: Tensor, table: Tensor): Tensor {
-  checkFactors("scoresLogSumExp", x, table);
+export function scoresLogSumExp(
+  x: Tensor,
+  table: Tensor,
+  bias: Tensor | null = null,
+): Tensor {
+  checkFactors("scoresLogSumExp", { x, table, bias });
   return evaluate(() => {
-    if (!isKernel(x, table)) return logSumExp(scoresOf(x, table), { axis: -1 });
+    if (!isKernel(x, table)) return logSumOf(x, table, bias);
     const weight = ones(x.shape.slice(0, 1));
-    return headLoss("logSum", x, table, weight).logSum;
+    return headLoss("logSum", x, table, weight, bias).logSum;
   });
 }
 
 /**
- * The sum of `scoresLogSumExp(x, table)`, each times its weight, f32 [N]: a scalar. One of weight 0 counts for nothing, be
+ * The sum of `scoresLogSumExp(x, table, bias)`, each times its weight, f32 [N]: a scalar. One of weight 0 counts for nothing, be
  * it infinite.
  *
  * As weights are known before, the kernel makes the gradients along with the value.
@@ -119,8 +143,13 @@ export function scoresLogSumExp(x: Tensor, table: Tensor): Tensor {
  * assertAlmostEquals(await total.item(), 3 * Math.log(8), 1e-5);
  * ```
  */
-export function scoresTotal(x: Tensor, table: Tensor, weight: Tensor): Tensor {
-  checkFactors("scoresTotal", x, table);
+export function scoresTotal(
+  x: Tensor,
+  table: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+): Tensor {
+  checkFactors("scoresTotal", { x, table, bias });
   const [N] = x.shape;
   if (weight.dtype !== "f32" || weight.shape.join() !== `${N}`) {
     throw new ShapeError(
@@ -131,8 +160,8 @@ export function scoresTotal(x: Tensor, table: Tensor, weight: Tensor): Tensor {
   }
   return evaluate(() =>
     isKernel(x, table)
-      ? headLoss("total", x, table, weight).total
-      : totalOf(logSumExp(scoresOf(x, table), { axis: -1 }), weight)
+      ? headLoss("total", x, table, weight, bias).total
+      : totalOf(logSumOf(x, table, bias), weight)
   );
 }
 
@@ -142,12 +171,18 @@ type Results = {
   readonly logSum: Tensor;
   readonly ofX: Tensor;
   readonly ofTable: Tensor;
+  readonly ofBias: Tensor;
 };
+
+type Operands = [x: Tensor, table: Tensor, weight: Tensor, bias?: Tensor];
 
 /** The kernel, of which one result is differentiated; weights of the other are 1. */
 function headLoss(
   name: "total" | "logSum",
-  ...operands: [x: Tensor, table: Tensor, weight: Tensor]
+  x: Tensor,
+  table: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
 ): Results {
   const own = name === "total" ? 0 : 1;
   const pullback = ({ body }: { body: Graph }): Pullback => (...flow) => {
@@ -155,26 +190,27 @@ function headLoss(
     const isOwn = cts.every((ct, i) => !ct || i === own);
     if (!isOwn || needed[2]) return recompute(body)(...flow);
     const ct = traced(cts[own]!);
-    const [x, table] = out.inputs.map(traced) as [Tensor, Tensor];
+    const [x, table, , bias] = out.inputs.map(traced) as Operands;
     const result = (i: number) => traced(part(out, i, body.outputs[i]!));
-    const isTrained = needed[1] && table.dtype === "f32";
-    const ofX = () => mul(name === "total" ? ct : unsqueeze(ct, 1), result(2));
     // Not before the cotangents are known the table can have its own.
-    const ofTable = () =>
-      name === "total"
-        ? mul(ct, result(3))
-        : headLoss("total", x, table, ct).ofTable;
+    const later = name === "total"
+      ? { ofTable: mul(ct, result(3)), ofBias: mul(ct, result(4)) }
+      : headLoss("total", x, table, ct, bias);
+    const ofX = mul(name === "total" ? ct : unsqueeze(ct, 1), result(2));
     return [
-      needed[0] ? nodeOf(ofX()) : null,
-      isTrained ? nodeOf(ofTable()) : null,
+      needed[0] ? nodeOf(ofX) : null,
+      needed[1] && table.dtype === "f32" ? nodeOf(later.ofTable) : null,
       null,
+      ...bias ? [needed[3] ? nodeOf(later.ofBias) : null] : [],
     ];
   };
+  const operands = [x, table, weight, ...bias ? [bias] : []];
   return call(definition, operands, pullback, { kind: "headLoss" });
 }
 
-function definition(x: Tensor, table: Tensor, weight: Tensor): Results {
-  const scores = scoresOf(x, table);
+function definition(...operands: Tensor[]): Results {
+  const [x, table, weight, bias] = operands as Operands;
+  const scores = scoresOf(x, table, bias);
   const logSum = logSumExp(scores, { axis: -1 });
   const shares = mul(softmax(scores), unsqueeze(weight, 1));
   return {
@@ -182,6 +218,7 @@ function definition(x: Tensor, table: Tensor, weight: Tensor): Results {
     logSum,
     ofX: matmul(shares, cast(table, "f32")),
     ofTable: matmul(transpose(shares), x),
+    ofBias: sum(shares, { axis: 0 }),
   };
 }
 
@@ -189,11 +226,16 @@ function totalOf(logSum: Tensor, weight: Tensor): Tensor {
   return sum(where(eq(weight, 0), 0, mul(weight, logSum)));
 }
 
-function scoresOf(x: Tensor, table: Tensor): Tensor {
-  return matmul(x, transpose(cast(table, "f32")));
+function logSumOf(x: Tensor, table: Tensor, bias: Tensor | null): Tensor {
+  return logSumExp(scoresOf(x, table, bias), { axis: -1 });
 }
 
-function checkFactors(name: string, x: Tensor, table: Tensor): void {
+function scoresOf(x: Tensor, table: Tensor, bias?: Tensor | null): Tensor {
+  const scores = matmul(x, transpose(cast(table, "f32")));
+  return bias ? add(scores, bias) : scores;
+}
+
+function checkFactors(name: string, { x, table, bias }: Factors): void {
   const isMatrix = [x, table].every(({ shape }) => shape.length === 2);
   const both = `${format(x)} and ${format(table)}`;
   if (!isMatrix || x.shape[1] !== table.shape[1]) {
@@ -204,6 +246,14 @@ function checkFactors(name: string, x: Tensor, table: Tensor): void {
   if (x.dtype !== "f32" || table.dtype !== "f32" && !isHalf(table.dtype)) {
     throw new DTypeError(
       `Cannot take ${name} of ${both}: x is f32, the table f32 or halves`,
+    );
+  }
+  const [V] = table.shape;
+  if (bias && format(bias) !== `f32[${V}]`) {
+    throw new ShapeError(
+      `Cannot take ${name} of ${both} with bias ${
+        format(bias)
+      }: it must be f32[${V}]`,
     );
   }
 }

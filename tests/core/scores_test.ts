@@ -42,13 +42,19 @@ import { f32, i32, throws } from "../support/throws.ts";
 import { between, fill } from "../support/values.ts";
 
 /** A head of some sizes: examples, a table, and a cotangent for each example. */
-type Head = { readonly x: Tensor; readonly table: Tensor; readonly ct: Tensor };
+type Head = {
+  readonly x: Tensor;
+  readonly table: Tensor;
+  readonly ct: Tensor;
+  readonly bias?: Tensor;
+};
 
 type Sizes = readonly [N: number, D: number, V: number];
 
 function headOf(
   [N, D, V]: Sizes,
   dtype: DType = "f32",
+  isBiased = false,
 ): Head {
   const part = (shape: number[], seed: number) =>
     upload(fill(shape, "f32", seed, between(-2, 2)));
@@ -56,36 +62,50 @@ function headOf(
     x: part([N, D], 1),
     table: part([V, D], 2).cast(dtype),
     ct: part([N], 3),
+    ...isBiased && { bias: part([V], 4) },
   };
 }
 
 /** The definition, with the scores. */
-function plain(x: Tensor, table: Tensor): Tensor {
-  return x.matmul(table.cast("f32").transpose()).logSumExp({ axis: -1 });
+function plain(x: Tensor, table: Tensor, bias?: Tensor | null): Tensor {
+  const scores = x.matmul(table.cast("f32").transpose());
+  return (bias ? scores.add(bias) : scores).logSumExp({ axis: -1 });
 }
 
-type LogSumExp = (x: Tensor, table: Tensor) => Tensor;
+type LogSumExp = (x: Tensor, table: Tensor, bias?: Tensor | null) => Tensor;
 
-/** The value, the gradient of x alone, and those of both; the same of sums whose weights are known before. */
-function all(f: LogSumExp, { x, table, ct }: Head): Tensor[] {
-  const loss = (x: Tensor, table: Tensor) => f(x, table).mul(ct).sum();
-  const total = (x: Tensor, table: Tensor) =>
-    f === plain ? loss(x, table) : scoresTotal(x, table, ct);
+/** The value and gradients, and those of sums whose weights are known before. */
+function all(f: LogSumExp, { x, table, ct, bias }: Head): Tensor[] {
+  const loss: LogSumExp = (...head) => f(...head).mul(ct).sum();
+  const total: LogSumExp = (x, table, bias) =>
+    f === plain ? loss(x, table, bias) : scoresTotal(x, table, ct, bias);
   return [
-    f(x, table),
-    ...slopesOf(loss, x, table),
-    ...slopesOf(total, x, table),
+    f(x, table, bias),
+    ...slopesOf(loss, x, table, bias),
+    ...slopesOf(total, x, table, bias),
   ];
 }
 
-/** A value, its gradient of x alone, and those of both. */
-function slopesOf(loss: LogSumExp, x: Tensor, table: Tensor): Tensor[] {
-  const both = (p: { x: Tensor; table: Tensor }) => loss(p.x, p.table);
-  const slopes = table.dtype === "f32" ? grad(both)({ x, table }) : null;
+/** A value, its gradients of x and of the bias alone, and those of all. */
+function slopesOf(
+  loss: LogSumExp,
+  x: Tensor,
+  table: Tensor,
+  bias?: Tensor,
+): Tensor[] {
+  const trained = {
+    x,
+    ...table.dtype === "f32" && { table },
+    ...bias && { bias },
+  };
+  const slopes = grad((p: typeof trained) => {
+    return loss(p.x, p.table ?? table, p.bias);
+  })(trained);
   return [
-    loss(x, table),
-    grad((x: Tensor) => loss(x, table))(x),
-    ...slopes ? [slopes.x, slopes.table] : [],
+    loss(x, table, bias),
+    grad((x: Tensor) => loss(x, table, bias))(x),
+    ...bias ? [grad((b: Tensor) => loss(x, table, b))(bias)] : [],
+    ...Object.values(slopes),
   ];
 }
 
@@ -113,11 +133,12 @@ eachBackend(
       fc.asyncProperty(
         sizes,
         dtypes,
-        (sizes, dtype) => assertAlike(headOf(sizes, dtype)),
+        fc.boolean(),
+        (sizes, dtype, isBiased) => assertAlike(headOf(sizes, dtype, isBiased)),
       ),
       12,
       // More examples than one group, by a table of more than one piece; and fewer examples than their size.
-      [[[300, 8, 2000], "f32"], [[5, 40, 2000], "f32"]],
+      [[[300, 8, 2000], "f32", true], [[5, 40, 2000], "f32", true]],
     );
   },
   withThreads,
@@ -179,7 +200,7 @@ Deno.test({
     for (const size of sizes) {
       for (const dtype of ["f32", "bf16"] as const) {
         const run = (f: LogSumExp) =>
-          withRuntime(runtime, () => all(f, headOf(size, dtype)));
+          withRuntime(runtime, () => all(f, headOf(size, dtype, true)));
         const expected = run(plain);
         for (const [i, result] of run(scoresLogSumExp).entries()) {
           const bound = { terms: 4 * size[1] * size[0], atol: 2e-6 };
@@ -212,7 +233,9 @@ Deno.test("any number of threads gives the same bits", async () => {
       () =>
         Promise.all(
           ([[20, 40, 3000], [200, 16, 700]] as const)
-            .flatMap((sizes) => all(scoresLogSumExp, headOf(sizes)))
+            .flatMap((sizes) =>
+              all(scoresLogSumExp, headOf(sizes, "f32", true))
+            )
             .map((x) => x.data()),
         ),
     );
@@ -253,7 +276,8 @@ type Form = (f: LogSumExp, head: Head) => Tensor[];
 
 /** Asserts that a form of the function is exactly that of its definition; gives the kinds of the fused kernels. */
 async function assertExact(form: Form, sizes: Sizes): Promise<string[]> {
-  const run = (f: LogSumExp) => planned(() => form(f, headOf(sizes)));
+  const run = (f: LogSumExp) =>
+    planned(() => form(f, headOf(sizes, "f32", true)));
   const expected = run(plain).out, { out, plans } = run(scoresLogSumExp);
   for (const [i, y] of out.entries()) {
     await assertClose(y, await expected[i]!.data(), EXACT);
@@ -268,8 +292,9 @@ function bend(f: (x: Tensor) => Tensor, x: Tensor): Tensor {
 }
 
 Deno.test("what defines the kernels is exact, also to gradients of gradients", async () => {
-  const curved: Form = (f, { x, table }) => [
-    bend((x) => f(x, table), x),
+  const curved: Form = (f, { x, table, bias }) => [
+    bend((x) => f(x, table, bias), x),
+    bend((bias) => f(x, table, bias), bias!),
     bend((table) => f(x, table), table),
   ];
   for (const sizes of [[5, 2, 4], [2, 3, 5]] as const) {
@@ -317,17 +342,17 @@ Deno.test("results that nobody reads are not asked of a kernel", () => {
         table,
       }),
     ).map(([, part]) => part);
-  assertEquals(resultsOf(loss), [[false, true, false, false]]);
-  assertEquals(resultsOf(grad(loss)), [[false, false, true, false]]);
-  assertEquals(resultsOf(both(loss)), [[false, true, true, true]]);
+  assertEquals(resultsOf(loss), [[false, true, false, false, false]]);
+  assertEquals(resultsOf(grad(loss)), [[false, false, true, false, false]]);
+  assertEquals(resultsOf(both(loss)), [[false, true, true, true, false]]);
   const curved = (x: Tensor, table: Tensor) =>
     scoresLogSumExp(x, table).square().sum();
   assertEquals(resultsOf(both(curved)), [
-    [false, true, true, false],
-    [false, false, false, true],
+    [false, true, true, false, false],
+    [false, false, false, true, false],
   ]);
-  assertEquals(resultsOf(total), [[true, false, false, false]]);
-  assertEquals(resultsOf(both(total)), [[true, false, true, true]]);
+  assertEquals(resultsOf(total), [[true, false, false, false, false]]);
+  assertEquals(resultsOf(both(total)), [[true, false, true, true, false]]);
 });
 
 type LossForm = (x: Tensor, table: Tensor) => Tree;
@@ -367,7 +392,8 @@ function seen(f: (x: Tensor, table: Tensor) => Tensor): string | null {
   let types: string | null = null;
   jit((x: Tensor, table: Tensor) => {
     const factors = factorsOf(f(x, table));
-    types = factors && `${factors.x} ${factors.table}`;
+    const { x: hidden, table: rows, bias } = factors ?? {};
+    types = factors && [hidden, rows, ...bias ? [bias] : []].join(" ");
     return x;
   }).program(zeros([2, 3, 4]), zeros([5, 4]));
   return types;
@@ -387,6 +413,17 @@ Deno.test("the factors of scores are seen through reshapes and halves, and nothi
     const wide = (t: Tensor) => t.cast("bf16").cast("f32");
     assertEquals(seen((x, t) => x.matmul(wide(t).transpose())), half);
     assertEquals(seen((x, t) => x.matmul(wide(t.transpose()))), half);
+    const sum = (t: Tensor) => t.sum({ axis: 1 });
+    assertEquals(seen((x, t) => scores(x, t).add(sum(t))), `${factors} f32[5]`);
+    assertEquals(
+      seen((x, t) => scores(x, t).reshape([-1, 5]).add(sum(t))),
+      `${factors} f32[5]`,
+    );
+    assertEquals(seen((x, t) => scores(x, t).add(scores(x, t))), null);
+    assertEquals(
+      seen((x, t) => scores(x, t).add(x.sum({ axis: 2, keepDims: true }))),
+      null,
+    );
     assertEquals(seen((x, t) => scores(x, t).add(1)), null);
     assertEquals(seen((x, t) => scores(x, t).stopGradient()), null);
     assertEquals(seen((x, t) => scores(x, t).reshape([5, -1])), null);
@@ -403,6 +440,11 @@ Deno.test("the factors of scores are seen through reshapes and halves, and nothi
 throws("a head of other axes is refused", ShapeError, [[
   () => scoresLogSumExp(f32(2, 3), f32(4, 5)),
   "Cannot take scoresLogSumExp of f32[2, 3] and f32[4, 5]: they must be [N, D] and [V, D]",
+]]);
+
+throws("a bias of other rows is refused", ShapeError, [[
+  () => scoresLogSumExp(f32(2, 3), f32(4, 3), f32(2)),
+  "Cannot take scoresLogSumExp of f32[2, 3] and f32[4, 3] with bias f32[2]: it must be f32[4]",
 ]]);
 
 throws("weights of other examples are refused", ShapeError, [[
