@@ -22,10 +22,10 @@ export interface AttentionSpec {
   readonly masked: boolean;
 }
 
-/** The loss of a head, or the gradient of its table; see `core/math/scores.ts`. */
+/** The loss of a head, and its gradients; see `core/math/scores.ts`. */
 export interface HeadSpec {
-  /** The function, or its gradient. */
-  readonly kind: "headLoss" | "headGradient";
+  /** The function. */
+  readonly kind: "headLoss";
 }
 
 /** A function that a backend may have a kernel for. */
@@ -39,13 +39,11 @@ export const takesBatches: Readonly<Record<FusedKind, boolean>> = {
   attention: true,
   attentionGrad: true,
   headLoss: false,
-  headGradient: false,
 };
 
 /** How many of its results kernels give; a call of which another is read is inlined. */
 export const resultsOf: Readonly<Record<FusedKind, number>> = {
   attention: 2,
   attentionGrad: 3,
-  headLoss: 2,
-  headGradient: 1,
+  headLoss: 5,
 };

@@ -16,6 +16,7 @@ import {
   iota,
   scope,
   scoresLogSumExp,
+  scoresTotal,
   ShapeError,
   type Tensor,
   type Type,
@@ -64,10 +65,9 @@ export function crossEntropy(
   return scope(() => {
     const classes = logits.shape.at(-1)!;
     const factors = classes >= MANY ? factorsOf(logits) : null;
-    const terms = factors
-      ? termsOfHead(factors, labels)
-      : termsOf(logits, labels);
-    return lossOf(terms, labels, options);
+    return factors
+      ? lossOfHead(factors, labels, options)
+      : lossOf(termsOf(logits, labels), labels, options);
   });
 }
 
@@ -108,15 +108,16 @@ export function headCrossEntropy(
   };
   check("headCrossEntropy", logits, labels, options);
   return scope(() => {
-    const factors = { x: hidden.reshape([-1, D!]), table: weight };
-    return lossOf(termsOfHead(factors, labels), labels, options);
+    const x = hidden.reshape([-1, D!]);
+    const factors = { x, table: weight, bias: null };
+    return lossOfHead(factors, labels, options);
   });
 }
 
 /** What a loss consists of, for each example. */
 interface Terms {
-  /** log Σ exp(logits). */
-  readonly logSum: Tensor;
+  /** Computes log Σ exp(logits). */
+  readonly logSum: () => Tensor;
   /** The logit of the label; 0 where there is none. */
   readonly picked: Tensor;
   /** Computes the mean of the logits. */
@@ -127,39 +128,80 @@ function termsOf(logits: Tensor, labels: Tensor): Terms {
   const target = labels.unsqueeze(-1);
   const classes = iota([logits.shape.at(-1)!]);
   return {
-    logSum: logits.logSumExp({ axis: -1 }),
+    logSum: () => logits.logSumExp({ axis: -1 }),
     // A sum over a mask and no gather: its gradient is a select, that of a gather a scatter into [N, C] zeros.
     picked: where(classes.eq(target), logits, 0).sum({ axis: -1 }),
     mean: () => logits.mean({ axis: -1 }),
   };
 }
 
-function termsOfHead({ x, table }: Factors, labels: Tensor): Terms {
+function termsOfHead({ x, table, bias }: Factors, labels: Tensor): Terms {
+  const plus = (score: Tensor, more: (bias: Tensor) => Tensor) =>
+    bias ? score.add(more(bias)) : score;
   const flat = labels.reshape([-1]), classes = table.shape[0]!;
   const row = widened(table.take(flat));
   const dot = (rows: Tensor) => x.mul(rows).sum({ axis: -1 });
   const hasRow = flat.ge(0).and(flat.lt(classes));
   return {
-    logSum: scoresLogSumExp(x, table).reshape(labels.shape),
-    picked: where(hasRow, dot(row), 0).reshape(labels.shape),
-    mean: () => dot(widened(table).mean({ axis: 0 })).reshape(labels.shape),
+    logSum: () => scoresLogSumExp(x, table, bias).reshape(labels.shape),
+    picked: where(hasRow, plus(dot(row), (b) => b.take(flat)), 0)
+      .reshape(labels.shape),
+    mean: () =>
+      plus(dot(widened(table).mean({ axis: 0 })), (b) => b.mean())
+        .reshape(labels.shape),
   };
 }
 
-function lossOf(
-  { logSum, picked, mean }: Terms,
+/** Of losses with weights that are known before, the kernel of a head makes the gradients along with the sum. */
+function lossOfHead(
+  factors: Factors,
   labels: Tensor,
-  { ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" }:
-    CrossEntropyOptions,
+  options: CrossEntropyOptions,
 ): Tensor {
-  const wanted = labelSmoothing > 0
+  const terms = termsOfHead(factors, labels);
+  if (options.reduction === "none") return lossOf(terms, labels, options);
+  const counts = countsOf(labels, options), number = numberOf(counts, options);
+  const weight = counts.cast("f32").div(number).reshape([-1]);
+  const wanted = where(counts, wantedOf(terms, options), 0).sum().div(number);
+  const { x, table, bias } = factors;
+  return scoresTotal(x, table, weight, bias).sub(wanted);
+}
+
+function lossOf(
+  terms: Terms,
+  labels: Tensor,
+  options: CrossEntropyOptions,
+): Tensor {
+  const counts = countsOf(labels, options);
+  const losses = where(counts, terms.logSum().sub(wantedOf(terms, options)), 0);
+  if (options.reduction === "none") return losses;
+  return losses.sum().div(numberOf(counts, options));
+}
+
+/** What the loss of each example is less than its `logSum`. */
+function wantedOf(
+  { picked, mean }: Terms,
+  { labelSmoothing = 0 }: CrossEntropyOptions,
+): Tensor {
+  return labelSmoothing > 0
     ? picked.mul(1 - labelSmoothing).add(mean().mul(labelSmoothing))
     : picked;
-  const counts = labels.ne(ignoreIndex);
-  const losses = where(counts, logSum.sub(wanted), 0);
-  if (reduction === "none") return losses;
-  if (reduction === "sum") return losses.sum();
-  return losses.sum().div(counts.cast("f32").sum().maximum(1));
+}
+
+/** Which examples count. */
+function countsOf(
+  labels: Tensor,
+  { ignoreIndex = -100 }: CrossEntropyOptions,
+): Tensor {
+  return labels.ne(ignoreIndex);
+}
+
+/** What the sum of their losses is divided by. */
+function numberOf(
+  counts: Tensor,
+  { reduction }: CrossEntropyOptions,
+): Tensor | number {
+  return reduction === "sum" ? 1 : counts.cast("f32").sum().maximum(1);
 }
 
 function check(

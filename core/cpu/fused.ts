@@ -20,7 +20,6 @@ export const fusedKinds: ReadonlySet<FusedKind> = new Set<FusedKind>([
   "attention",
   "attentionGrad",
   "headLoss",
-  "headGradient",
 ]);
 
 /** Emits the stages of a fused function; gives how many of the shared functions these need. */
@@ -35,9 +34,9 @@ export function emitFused(stages: StageBuilder, kernel: FusedKernel): number {
     case "attentionGrad":
       emitAttentionGrad(stages, { ...kernel, spec });
       return wide;
-    case "headLoss":
-      return emitHeadLoss(stages, kernel);
-    case "headGradient":
-      return emitHeadGradient(stages, kernel);
+    case "headLoss": {
+      const isTrained = kernel.results[3] || kernel.results[4];
+      return (isTrained ? emitHeadGradient : emitHeadLoss)(stages, kernel);
+    }
   }
 }

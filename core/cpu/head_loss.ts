@@ -21,6 +21,7 @@ import type {
 } from "../plan/kernel.ts";
 import { type Pointer, SGEMM } from "./assembler.ts";
 import { blockOf, examplesOf, scoresOf, toPanels } from "./head_scores.ts";
+import { emitTotal } from "./head_total.ts";
 import { i32 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
 import { emitReduce } from "./reduce.ts";
@@ -42,15 +43,21 @@ const TASKS = 16;
 /** Pieces of the table are whole strips. */
 const STRIPS = 6 * STRIP;
 
-/** Emits the function of f32 [N, D] and [V, D]; gives how many of the shared functions it needs. */
+/** Emits the function but for the gradient of the table; gives how many of the shared functions it needs. */
 export function emitHeadLoss(
   stages: StageBuilder,
   { operands, results }: FusedKernel,
 ): number {
-  const [x, table] = operands as [Strided, Strided];
+  const [x, table, weight, bias] = operands as [
+    Strided,
+    Strided,
+    Strided,
+    Strided?,
+  ];
+  const [total, logSum, ofX] = results;
   const [N, D] = x.shape as [number, number], V = table.shape[0]!;
   const { common, own } = stages;
-  const scores = scoresOf(stages, { x, table });
+  const scores = scoresOf(stages, { x, table, bias });
   const most = Math.min(
     Math.ceil(TASKS / scores.groups),
     Math.ceil(V / scores.rows),
@@ -58,10 +65,9 @@ export function emitHeadLoss(
   const size = STRIPS * Math.ceil(V / most / STRIPS);
   const pieces = Math.ceil(V / size), tasks = pieces * scores.groups;
   const factors = stages.takeOwn(4 * scores.group);
-  const partial = partialOf(stages, pieces, N, results[1] ? D : 0);
+  const partial = partialOf(stages, pieces, N, ofX ? D : 0);
   const { tops, sums, rows } = partial;
-  const isExpected = results[1] !== null;
-  const work = MADD * N * V * D * (isExpected ? 2 : 1);
+  const work = MADD * N * V * D * (ofX ? 2 : 1);
   const split = stages.divide(work, () => splitAxis(0, tasks, 1));
   stages.add(work, split, (lanes, part) => {
     const { code } = lanes;
@@ -96,10 +102,11 @@ export function emitHeadLoss(
       };
       startColumns(lanes, columns);
       code.blocks(piece, scores.rows, (block) => {
-        const { at, table } = scores.emit(lanes, examples, block);
+        const table = scores.tableAt(lanes, block);
+        const at = scores.emit(lanes, examples, block, table);
         const { stride } = scores;
         exponentiate(lanes, columns, { at, stride, count: block.size });
-        if (!isExpected) return;
+        if (!ofX) return;
         code.push(block.from).push(piece.from).op(i32.ne);
         code.if(() => rescale(lanes, columns, expected, rows.strides[1]!));
         // Exponentials by their columns, times the rows of the table.
@@ -122,7 +129,7 @@ export function emitHeadLoss(
       });
     });
   });
-  combine(stages, partial, results);
+  combine(stages, partial, { total, logSum, ofX, weight });
   return scores.shared;
 }
 
@@ -168,7 +175,11 @@ function partialOf(
 function combine(
   stages: StageBuilder,
   { pieces, tops, sums, rows }: Partial,
-  [logSum, expected]: FusedKernel["results"],
+  { total, logSum, ofX, weight }:
+    & {
+      readonly [K in "total" | "logSum" | "ofX"]: Strided | null | undefined;
+    }
+    & { readonly weight: Strided },
 ): void {
   const buffer = stages.common, dtype = "f32";
   /** The view over [N, pieces], or [N, D, pieces]. */
@@ -180,13 +191,20 @@ function combine(
     return { kind: "call", op, args, dtype };
   };
   const acc = (index: number): Expr => ({ kind: "acc", index, dtype });
-  const N = (logSum ?? expected)!.shape[0]!;
+  const { shape } = weight, [N] = shape as [number];
   const share = call("exp", call("sub", load(over(tops)), acc(0)));
-  const weights = over(sums);
+  const shares = over(sums);
   const toTotal = call("div", share, acc(1));
+  const inScratch: Strided = {
+    buffer,
+    view: { offset: stages.takeCommon(4 * N) / 4, strides: [1] },
+    dtype,
+    shape,
+  };
+  const sum = call("add", acc(0), call("log", acc(1)));
   emitReduce(stages, {
     kind: "reduce",
-    shape: [N],
+    shape,
     over: [pieces],
     passes: [
       { reductions: [{ combine: "max", body: load(over(tops)) }], outputs: [] },
@@ -197,31 +215,38 @@ function combine(
         }],
         outputs: [],
       },
-      ...expected
+      ...ofX
         ? [{
           reductions: [],
-          outputs: [{ buffer, view: weights, expr: toTotal }],
+          outputs: [{ buffer, view: shares, expr: toTotal }],
         }]
         : [],
     ],
-    outputs: logSum
-      ? [{ ...logSum, expr: call("add", acc(0), call("log", acc(1))) }]
-      : [],
+    outputs: [
+      ...logSum ? [{ ...logSum, expr: sum }] : [],
+      ...total ? [{ ...inScratch, expr: sum }] : [],
+    ],
   });
-  if (!expected) return;
-  const [n, piece] = weights.strides as [number, number];
-  const weight = load({ offset: weights.offset, strides: [n, 0, piece] });
+  if (total) emitTotal(stages, { logSum: inScratch, weight }, total);
+  if (!ofX) return;
+  const [n, piece] = shares.strides as [number, number];
+  const byPiece = load({ offset: shares.offset, strides: [n, 0, piece] });
+  const { offset, strides } = weight.view;
+  const weights = { offset, strides: [strides[0]!, 0] };
   emitReduce(stages, {
     kind: "reduce",
-    shape: expected.shape,
+    shape: ofX.shape,
     over: [pieces],
     passes: [{
       reductions: [{
         combine: "sum",
-        body: call("mul", weight, load(over(rows))),
+        body: call("mul", byPiece, load(over(rows))),
       }],
       outputs: [],
     }],
-    outputs: [{ ...expected, expr: acc(0) }],
+    outputs: [{
+      ...ofX,
+      expr: call("mul", acc(0), { kind: "load", ...weight, view: weights }),
+    }],
   });
 }

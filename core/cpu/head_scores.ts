@@ -26,6 +26,7 @@ import { widen } from "./half.ts";
 import type { Lanes } from "./lanes.ts";
 import { i32, select, v128 } from "./opcodes.ts";
 import { type Packed, PANEL } from "./packing.ts";
+import { addToRows } from "./score_columns.ts";
 import { sharedNumbers } from "./shared.ts";
 import type { StageBuilder } from "./stages.ts";
 import { innerBlock, STRIP, TILE_BYTES } from "./strips.ts";
@@ -40,6 +41,15 @@ const BLAS_BLOCK = 960;
 /** Most examples that share a block, whole panels. */
 const GROUP = 128;
 
+/** Most columns for which packing strips of the table costs more than it saves. */
+const FEW_COLUMNS = 64;
+
+/**
+ * Most examples that are a group of their own where scores are kept, since passes over the table cost more than scores
+ * that are computed again; and most of a group else. A BLAS computes faster, but reads and writes no faster.
+ */
+const KEPT = { alone: 32, most: 128 }, BLAS_KEPT = { alone: 128, most: 512 };
+
 /** Some floats between rows of scores, so that those of a column do not fall on the same lines of a cache. */
 const SKEW = 16;
 
@@ -49,6 +59,8 @@ export interface Head {
   readonly x: Strided;
   /** [V, D], likewise. */
   readonly table: Strided;
+  /** What is added to scores, [V]; none if absent. */
+  readonly bias: Strided | undefined;
 }
 
 /** Where the parts of a computation in blocks are. */
@@ -59,6 +71,8 @@ export interface Scores {
   readonly group: number;
   /** Number of groups. */
   readonly groups: number;
+  /** Whether the scores of all blocks with a group have a place each. */
+  readonly isKept: boolean;
   /** Bytes from a row of scores to the next. */
   readonly stride: number;
   /** Bytes from a row of the table to the next, as the blocks that `emit` gives have it. */
@@ -67,12 +81,17 @@ export interface Scores {
   readonly shared: number;
   /** Pushes the address of the tile for products. */
   readonly pushTile: (code: FunctionBuilder) => void;
-  /** Emits the scores of a block with some examples. */
+  /** Emits the address of a block of the table, copied if products cannot read it where it is. */
+  readonly tableAt: (lanes: Lanes, rows: Block) => Pointer;
+  /** Emits the address of the scores of a block. */
+  readonly scoresAt: (lanes: Lanes, rows: Block) => Pointer;
+  /** Emits these scores, with some examples. */
   readonly emit: (
     lanes: Lanes,
     examples: Examples,
     rows: Block,
-  ) => { readonly at: Pointer; readonly table: Pointer };
+    table: Pointer,
+  ) => Pointer;
 }
 
 /** The examples of a group. */
@@ -85,22 +104,38 @@ export interface Examples {
   readonly columns: Local;
 }
 
-/** Takes the scratch memory that scores need, and adds the stage that packs the examples. */
-export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
-  const [N, D] = x.shape as [number, number];
+/**
+ * Takes the scratch memory that scores need, and adds the stage that packs the examples. With `keeps` the scores of a
+ * group are kept if it is not the only one: they would be all of them.
+ */
+export function scoresOf(
+  stages: StageBuilder,
+  { x, table, bias }: Head,
+  keeps = false,
+): Scores {
+  const [N, D] = x.shape as [number, number], V = table.shape[0]!;
   const { common, own, hasBlas } = stages;
-  const most = hasBlas ? BLAS_BLOCK : BLOCK;
+  const rows = hasBlas ? BLAS_BLOCK : BLOCK;
   const shared = sharedNumbers();
-  const group = Math.min(GROUP, toPanels(N)), stride = 4 * (group + SKEW);
+  const kept = hasBlas ? BLAS_KEPT : KEPT;
+  const isKept = keeps && N > kept.alone;
+  const least = isKept
+    ? Math.max(2, Math.ceil(N / kept.most))
+    : Math.ceil(N / GROUP);
+  const group = toPanels(Math.ceil(N / least)), groups = Math.ceil(N / group);
+  const packs = !hasBlas && group > FEW_COLUMNS;
+  const stride = 4 * (isKept ? group : group + SKEW);
   const panels = hasBlas ? 0 : stages.takeCommon(4 * toPanels(N) * D);
   const tile = stages.takeOwn(TILE_BYTES);
-  const scoresAt = stages.takeOwn(most * stride);
+  const scores = isKept
+    ? stages.takeCommon(V * stride)
+    : stages.takeOwn(rows * stride);
   const isInPlace = table.dtype === "f32" && D % PANEL === 0;
-  const copyAt = isInPlace ? 0 : stages.takeOwn(4 * most * toPanels(D));
+  const copyAt = isInPlace ? 0 : stages.takeOwn(4 * rows * toPanels(D));
   const inTable = bytesPerElement(table.dtype) * table.view.strides[0]!;
   const rowStride = isInPlace ? inTable : 4 * toPanels(D);
   const kBlock = innerBlock(D);
-
+  const strips = packs ? stages.takeOwn(4 * (rows + STRIP) * kBlock) : 0;
   const inX = 4 * x.view.strides[0]!;
 
   if (!hasBlas) {
@@ -111,44 +146,79 @@ export function scoresOf(stages: StageBuilder, { x, table }: Head): Scores {
   }
 
   return {
-    rows: most,
+    rows,
     group,
-    groups: Math.ceil(N / group),
+    groups,
+    isKept,
     stride,
     rowStride,
     shared: 1 +
       (isHalf(table.dtype) ? shared.pack.f16.stripColumns : shared.columns),
     pushTile: (code) => code.get(own).const(tile).plus(),
-    emit(lanes, { from, count, columns }, rows) {
-      const { code } = lanes;
-      const [scores, block] = code.pointers(2);
-      code.get(own).const(scoresAt).plus().set(scores);
-      pushStart(code, table).push(rows.from).const(inTable).op(i32.mul);
-      code.plus().set(block);
-      if (!isInPlace) code.scope(() => copy(lanes, block, rows.size));
-      if (hasBlas) {
-        code.const(0).const(1).push(rows.size).push(count).const(D);
-        code.get(block).const(rowStride / 4);
-        pushStart(code, x).push(from).const(inX).op(i32.mul).plus();
-        code.const(inX / 4).get(scores).const(stride / 4).const(0);
-        code.callImported(SGEMM);
-        return { at: scores, table: block };
+    tableAt(lanes, { from, size }) {
+      const { code } = lanes, block = code.pointer();
+      pushStart(code, table).push(from).const(inTable).op(i32.mul).plus();
+      code.set(block);
+      if (!isInPlace) code.scope(() => copy(lanes, block, size));
+      return block;
+    },
+    scoresAt({ code }, { from }) {
+      const at = code.pointer();
+      code.get(isKept ? common : own).const(scores).plus();
+      if (isKept) code.push(from).const(stride).op(i32.mul).plus();
+      code.set(at);
+      return at;
+    },
+    emit(lanes, examples, rows, block) {
+      const at = this.scoresAt(lanes, rows);
+      multiply(lanes, examples, rows, block, at);
+      if (bias) {
+        const { code } = lanes, first = code.pointer();
+        pushStart(code, bias).push(rows.from).const(4).op(i32.mul).plus();
+        code.set(first);
+        const list = { at, stride, count: rows.size };
+        addToRows(lanes, examples.columns, first, list);
       }
-      code.blocks({ from: 0, to: D }, kBlock, (k) => {
-        code.get(block).push(k.from).const(4).op(i32.mul).plus();
-        code.const(rowStride).const(STRIP * rowStride);
-        code.get(common).const(panels).plus();
-        code.push(from).const(4 * D).op(i32.mul).plus();
-        code.push(k.from).const(4 * PANEL).op(i32.mul).plus();
-        code.const(4 * PANEL).const(4 * PANEL * D);
-        code.get(scores).const(stride);
-        code.push(rows.size).get(columns).push(k.size);
-        code.push(k.from).op(i32.eqz);
-        code.get(own).const(tile).plus().call(shared.rows);
-      });
-      return { at: scores, table: block };
+      return at;
     },
   };
+
+  /** Multiplies a block of the table by some examples. */
+  function multiply(
+    { code }: Lanes,
+    { from, count, columns }: Examples,
+    rows: Block,
+    block: Pointer,
+    at: Pointer,
+  ): void {
+    if (hasBlas) {
+      code.const(0).const(1).push(rows.size).push(count).const(D);
+      code.get(block).const(rowStride / 4);
+      pushStart(code, x).push(from).const(inX).op(i32.mul).plus();
+      code.const(inX / 4).get(at).const(stride / 4).const(0);
+      code.callImported(SGEMM);
+      return;
+    }
+    code.blocks({ from: 0, to: D }, kBlock, (k) => {
+      code.get(block).push(k.from).const(4).op(i32.mul).plus();
+      code.const(rowStride);
+      if (packs) {
+        code.get(own).const(strips).plus().push(k.size).push(rows.size);
+        code.call(shared.pack.f32.stripColumns);
+        code.get(own).const(strips).plus().const(4 * STRIP);
+        code.push(k.size).const(4 * STRIP).op(i32.mul);
+      } else code.const(STRIP * rowStride);
+      code.get(common).const(panels).plus();
+      code.push(from).const(4 * D).op(i32.mul).plus();
+      code.push(k.from).const(4 * PANEL).op(i32.mul).plus();
+      code.const(4 * PANEL).const(4 * PANEL * D);
+      code.get(at).const(stride);
+      code.push(rows.size).get(columns).push(k.size);
+      code.push(k.from).op(i32.eqz);
+      code.get(own).const(tile).plus();
+      code.call(packs ? shared.columns : shared.rows);
+    });
+  }
 
   /** Copies a block as f32, its rows in whole panels; moves its address there. */
   function copy(lanes: Lanes, block: Pointer, count: Bound): void {

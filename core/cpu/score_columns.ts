@@ -8,9 +8,9 @@
 
 import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
-import { f32x4, i32, v128 } from "./opcodes.ts";
+import { f32x4, i32, i32x4, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
-import { exps } from "./vector_math.ts";
+import { exps, log } from "./vector_math.ts";
 
 /** The largest float: within ± this, a difference from the largest score is never NaN. */
 const MOST = (2 - 2 ** -23) * 2 ** 127;
@@ -41,6 +41,69 @@ export interface Columns {
   readonly sum: Pointer;
   /** By what sums were multiplied for the last block, as a larger score came. */
   readonly factor: Pointer;
+}
+
+/** Adds to the so many columns of each row the float for it, one after another from an address. */
+export function addToRows(
+  lanes: Lanes,
+  count: Local,
+  from: Pointer,
+  rows: Rows,
+): void {
+  const { code } = lanes;
+  code.scope(() => {
+    const next = code.pointer();
+    code.get(from).set(next);
+    eachRow(lanes, rows, rows.at, (row) => {
+      code.get(next).memory(v128.load32Splat);
+      const more = lanes.pop();
+      eachPanel(lanes, count, [row], ([at]) =>
+        VECTORS.forEach((i) => {
+          const sum = lanes.f32(f32x4.add, load(lanes, at!, i), more);
+          store(lanes, at!, i, sum);
+        }));
+      code.increment(next, 4);
+    });
+  });
+}
+
+/** Stores the sum of the first columns of each row, or adds it to what is there unless `isFirst`. */
+export function sumColumns(
+  lanes: Lanes,
+  { count, columns }: { readonly count: Bound; readonly columns: Local },
+  rows: Rows,
+  to: Pointer,
+  isFirst: Local,
+): void {
+  const { code } = lanes;
+  code.scope(() => {
+    const next = code.pointer(), left = code.local();
+    code.get(to).set(next);
+    const sum = variable(lanes, 0);
+    eachRow(lanes, rows, rows.at, (row) => {
+      code.push(count).set(left);
+      lanes.assign(sum, 0);
+      eachPanel(lanes, columns, [row], ([at]) => {
+        const limit = lanes.splat(left);
+        for (const i of VECTORS) {
+          const column = lanes.integer(...[0, 1, 2, 3].map((j) => 4 * i + j));
+          // What is beyond the last column may be NaN.
+          const isThere = lanes.i32(i32x4.gtS, limit, column);
+          const x = lanes.i32(v128.and, load(lanes, at!, i), isThere);
+          lanes.assign(sum, lanes.f32(f32x4.add, sum, x));
+        }
+        code.increment(left, -PANEL);
+      });
+      const total = lanes.fold(sum, (a, b) => lanes.f32(f32x4.add, a, b));
+      code.get(isFirst).op(i32.eqz).if(() => {
+        code.get(next).memory(v128.load32Zero);
+        const old = lanes.pop();
+        lanes.assign(total, lanes.f32(f32x4.add, old, total));
+      });
+      code.get(next, total.local).memory(v128.store32Lane, 0, 0);
+      code.increment(next, 4);
+    });
+  });
 }
 
 /** Sets what is kept before the first block. */
@@ -119,25 +182,138 @@ export function rescale(
   });
 }
 
+/** What is found of blocks of rows, for so many columns: a row for each block, one after another. */
+export interface Found {
+  /** How many columns there are, whole panels. */
+  readonly count: Local;
+  /** Number of blocks. */
+  readonly blocks: number;
+  /** Bytes from the row of a block to the next. */
+  readonly stride: number;
+  /** Their largest scores; overwritten by what their exponentials are multiplied by. */
+  readonly tops: Pointer;
+  /** The sums of their exponentials. */
+  readonly sums: Pointer;
+  /** What becomes the logarithms of the sums over all blocks. */
+  readonly logSum: Pointer;
+  /** What the sum of a column's exponentials, multiplied so, shall be. */
+  readonly weight: Pointer;
+}
+
+/** Combines what is found of blocks, in order. */
+export function combineBlocks(
+  lanes: Lanes,
+  { count, blocks, stride, tops, sums, logSum, weight }: Found,
+): void {
+  const starts = [tops, sums, logSum, weight];
+  eachPanel(lanes, count, starts, ([first, sums, logSum, weight]) => {
+    const rows = { stride, count: blocks };
+    const top = VECTORS.map(() => variable(lanes, -MOST));
+    eachRow(
+      lanes,
+      rows,
+      first!,
+      (at) =>
+        top.forEach((x, i) =>
+          lanes.assign(x, lanes.f32(f32x4.max, x, load(lanes, at, i)))
+        ),
+    );
+    const total = VECTORS.map(() => variable(lanes, 0));
+    const from = lanes.code.pointer();
+    lanes.code.get(sums!).set(from);
+    eachRow(lanes, rows, first!, (at) => {
+      const less = top.map((x, i) =>
+        lanes.f32(f32x4.sub, load(lanes, at, i), x)
+      );
+      exps(lanes, less).forEach((share, i) => {
+        store(lanes, at, i, share);
+        const x = total[i]!;
+        lanes.assign(x, lanes.madd(share, load(lanes, from, i), x));
+      });
+      lanes.code.increment(from, stride);
+    });
+    const by = VECTORS.map((i) => {
+      const sum = lanes.f32(f32x4.add, top[i]!, log(lanes, total[i]!));
+      store(lanes, logSum!, i, sum);
+      return lanes.f32(f32x4.div, load(lanes, weight!, i), total[i]!);
+    });
+    eachRow(
+      lanes,
+      rows,
+      first!,
+      (at) =>
+        by.forEach((x, i) =>
+          store(lanes, at, i, lanes.f32(f32x4.mul, load(lanes, at, i), x))
+        ),
+    );
+  });
+}
+
+/** Multiplies the columns of rows by what is at an address. */
+export function scaleColumns(
+  lanes: Lanes,
+  count: Local,
+  by: Pointer,
+  rows: Rows,
+): void {
+  eachPanel(lanes, count, [rows.at, by], ([first, by]) => {
+    const times = VECTORS.map((i) => load(lanes, by!, i));
+    eachRow(
+      lanes,
+      rows,
+      first!,
+      (at) =>
+        times.forEach((x, i) =>
+          store(lanes, at, i, lanes.f32(f32x4.mul, load(lanes, at, i), x))
+        ),
+    );
+  });
+}
+
+/** Stores the sum of rows of so many columns, whole panels. */
+export function sumRows(
+  lanes: Lanes,
+  width: number,
+  rows: Rows,
+  to: Pointer,
+): void {
+  const count = lanes.code.local();
+  lanes.code.const(width).set(count);
+  eachPanel(lanes, count, [rows.at, to], ([first, to]) => {
+    const sums = VECTORS.map(() => variable(lanes, 0));
+    eachRow(
+      lanes,
+      rows,
+      first!,
+      (at) =>
+        sums.forEach((x, i) =>
+          lanes.assign(x, lanes.f32(f32x4.add, x, load(lanes, at, i)))
+        ),
+    );
+    sums.forEach((x, i) => store(lanes, to!, i, x));
+  });
+}
+
 /** What the columns of weights are made from, at addresses in locals. */
 export interface Weighing {
   /** How many there are, whole panels. */
   readonly count: Local;
   /** The logarithms of their sums of exponentials. */
   readonly logSum: Pointer;
-  /** Their cotangents. */
-  readonly ct: Pointer;
+  /** What their sums shall be. */
+  readonly weight: Pointer;
 }
 
-/** Replaces scores by `ct · exp(score - logSum)`. */
+/** Replaces scores by `weight · exp(score - logSum)`. */
 export function weigh(
   lanes: Lanes,
-  { count, logSum, ct }: Weighing,
+  { count, logSum, weight }: Weighing,
   scores: Rows,
 ): void {
-  eachPanel(lanes, count, [scores.at, logSum, ct], ([first, logSum, ct]) => {
+  const starts = [scores.at, logSum, weight];
+  eachPanel(lanes, count, starts, ([first, logSum, weight]) => {
     const known = VECTORS.map((i) => {
-      return { logSum: load(lanes, logSum!, i), ct: load(lanes, ct!, i) };
+      return { logSum: load(lanes, logSum!, i), by: load(lanes, weight!, i) };
     });
     eachRow(
       lanes,
@@ -148,7 +324,7 @@ export function weigh(
           lanes.f32(f32x4.sub, load(lanes, at, i), logSum)
         );
         exps(lanes, logs).forEach((e, i) =>
-          store(lanes, at, i, lanes.f32(f32x4.mul, e, known[i]!.ct))
+          store(lanes, at, i, lanes.f32(f32x4.mul, e, known[i]!.by))
         );
       },
     );
@@ -181,7 +357,7 @@ function eachPanel(
 /** Visits the rows from an address on. */
 function eachRow(
   { code }: Lanes,
-  { stride, count }: Rows,
+  { stride, count }: Omit<Rows, "at">,
   from: Pointer,
   visit: (at: Pointer) => void,
 ): void {

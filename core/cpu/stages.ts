@@ -155,4 +155,12 @@ export class StageBuilder {
     emit(new Lanes(code, this.relaxed), part);
     this.stages.push({ ...code.finish(), isSplit: split !== null, work });
   }
+
+  /** Runs the stages that `emit` adds so many times. */
+  repeat(times: number, emit: () => void): void {
+    const from = this.stages.length;
+    emit();
+    const round = this.stages.slice(from);
+    for (let i = 1; i < times; i++) this.stages.push(...round);
+  }
 }

@@ -64,6 +64,11 @@ export * from "./index.ts";
 export * from "./movement.ts";
 export * from "./products.ts";
 export * from "./reduce.ts";
-export { type Factors, factorsOf, scoresLogSumExp } from "./scores.ts";
+export {
+  type Factors,
+  factorsOf,
+  scoresLogSumExp,
+  scoresTotal,
+} from "./scores.ts";
 export * from "./sort.ts";
 export { unpack } from "./unpack.ts";

@@ -16,14 +16,19 @@ import {
   jvp,
   scan,
   scoresLogSumExp,
+  scoresTotal,
   ShapeError,
   type Tensor,
   tensor,
+  type Tree,
+  valueAndGrad,
   vmap,
   zeros,
 } from "cotan";
 import type { Limits } from "../../core/backend.ts";
 import { createRuntime, withRuntime } from "../../core/context.ts";
+import { WORTH_KEEPING } from "../../core/cpu/packs.ts";
+import { ProgramCompiler } from "../../core/cpu/program.ts";
 import { createWasmBackend } from "../../core/cpu/wasm.ts";
 import type { FusedKind } from "../../core/fused_spec.ts";
 import type { Plan } from "../../core/plan/kernel.ts";
@@ -38,13 +43,19 @@ import { f32, i32, throws } from "../support/throws.ts";
 import { between, fill } from "../support/values.ts";
 
 /** A head of some sizes: examples, a table, and a cotangent for each example. */
-type Head = { readonly x: Tensor; readonly table: Tensor; readonly ct: Tensor };
+type Head = {
+  readonly x: Tensor;
+  readonly table: Tensor;
+  readonly ct: Tensor;
+  readonly bias?: Tensor;
+};
 
 type Sizes = readonly [N: number, D: number, V: number];
 
 function headOf(
   [N, D, V]: Sizes,
   dtype: DType = "f32",
+  isBiased = false,
 ): Head {
   const part = (shape: number[], seed: number) =>
     upload(fill(shape, "f32", seed, between(-2, 2)));
@@ -52,25 +63,50 @@ function headOf(
     x: part([N, D], 1),
     table: part([V, D], 2).cast(dtype),
     ct: part([N], 3),
+    ...isBiased && { bias: part([V], 4) },
   };
 }
 
 /** The definition, with the scores. */
-function plain(x: Tensor, table: Tensor): Tensor {
-  return x.matmul(table.cast("f32").transpose()).logSumExp({ axis: -1 });
+function plain(x: Tensor, table: Tensor, bias?: Tensor | null): Tensor {
+  const scores = x.matmul(table.cast("f32").transpose());
+  return (bias ? scores.add(bias) : scores).logSumExp({ axis: -1 });
 }
 
-type LogSumExp = (x: Tensor, table: Tensor) => Tensor;
+type LogSumExp = (x: Tensor, table: Tensor, bias?: Tensor | null) => Tensor;
 
-/** The value, the gradient of x alone, and those of both. */
-function all(f: LogSumExp, { x, table, ct }: Head): Tensor[] {
-  const loss = (x: Tensor, table: Tensor) => f(x, table).mul(ct).sum();
-  const both = (p: { x: Tensor; table: Tensor }) => loss(p.x, p.table);
-  const slopes = table.dtype === "f32" ? grad(both)({ x, table }) : null;
+/** The value and gradients, and those of sums whose weights are known before. */
+function all(f: LogSumExp, { x, table, ct, bias }: Head): Tensor[] {
+  const loss: LogSumExp = (...head) => f(...head).mul(ct).sum();
+  const total: LogSumExp = (x, table, bias) =>
+    f === plain ? loss(x, table, bias) : scoresTotal(x, table, ct, bias);
   return [
-    f(x, table),
-    grad((x: Tensor) => loss(x, table))(x),
-    ...slopes ? [slopes.x, slopes.table] : [],
+    f(x, table, bias),
+    ...slopesOf(loss, x, table, bias),
+    ...slopesOf(total, x, table, bias),
+  ];
+}
+
+/** A value, its gradients of x and of the bias alone, and those of all. */
+function slopesOf(
+  loss: LogSumExp,
+  x: Tensor,
+  table: Tensor,
+  bias?: Tensor,
+): Tensor[] {
+  const trained = {
+    x,
+    ...table.dtype === "f32" && { table },
+    ...bias && { bias },
+  };
+  const slopes = grad((p: typeof trained) => {
+    return loss(p.x, p.table ?? table, p.bias);
+  })(trained);
+  return [
+    loss(x, table, bias),
+    grad((x: Tensor) => loss(x, table, bias))(x),
+    ...bias ? [grad((b: Tensor) => loss(x, table, b))(bias)] : [],
+    ...Object.values(slopes),
   ];
 }
 
@@ -89,7 +125,7 @@ eachBackend(
   "sums and both gradients are those of the scores, whatever the sizes",
   async () => {
     const sizes = fc.tuple(
-      extents(0, 1, 2, 7, 8, 9, 64, 129),
+      extents(0, 1, 2, 7, 8, 9, 33, 64, 129),
       extents(1, 3, 8, 16, 97),
       extents(1, 2, 6, 119, 121, 500),
     );
@@ -98,11 +134,12 @@ eachBackend(
       fc.asyncProperty(
         sizes,
         dtypes,
-        (sizes, dtype) => assertAlike(headOf(sizes, dtype)),
+        fc.boolean(),
+        (sizes, dtype, isBiased) => assertAlike(headOf(sizes, dtype, isBiased)),
       ),
       12,
       // More examples than one group, by a table of more than one piece; and fewer examples than their size.
-      [[[300, 8, 2000], "f32"], [[5, 40, 2000], "f32"]],
+      [[[300, 8, 2000], "f32", true], [[5, 40, 2000], "f32", true]],
     );
   },
   withThreads,
@@ -139,6 +176,8 @@ eachBackend("infinite, huge and missing scores are as they are", async () => {
   for (const [column, sum] of cases) {
     const table = tensor(column.map((v) => [v]));
     await assertClose(scoresLogSumExp(one, table), [sum]);
+    await assertClose(scoresTotal(one, table, tensor([1])), [sum]);
+    await assertClose(scoresTotal(one, table, tensor([0])), [0]);
   }
 }, withThreads);
 
@@ -162,7 +201,7 @@ Deno.test({
     for (const size of sizes) {
       for (const dtype of ["f32", "bf16"] as const) {
         const run = (f: LogSumExp) =>
-          withRuntime(runtime, () => all(f, headOf(size, dtype)));
+          withRuntime(runtime, () => all(f, headOf(size, dtype, true)));
         const expected = run(plain);
         for (const [i, result] of run(scoresLogSumExp).entries()) {
           const bound = { terms: 4 * size[1] * size[0], atol: 2e-6 };
@@ -195,7 +234,9 @@ Deno.test("any number of threads gives the same bits", async () => {
       () =>
         Promise.all(
           ([[20, 40, 3000], [200, 16, 700]] as const)
-            .flatMap((sizes) => all(scoresLogSumExp, headOf(sizes)))
+            .flatMap((sizes) =>
+              all(scoresLogSumExp, headOf(sizes, "f32", true))
+            )
             .map((x) => x.data()),
         ),
     );
@@ -210,7 +251,7 @@ const LIMITS: Limits = {
   bytesPerBuffer: 1 << 28,
   bytesPerBinding: 1 << 28,
   alignment: 16,
-  fused: new Set<FusedKind>(["headLoss", "headGradient"]),
+  fused: new Set<FusedKind>(["headLoss"]),
 };
 
 /** Runs `f` where plans run as their definition says, in float64; gives the plans, and what `f` gives. */
@@ -236,7 +277,8 @@ type Form = (f: LogSumExp, head: Head) => Tensor[];
 
 /** Asserts that a form of the function is exactly that of its definition; gives the kinds of the fused kernels. */
 async function assertExact(form: Form, sizes: Sizes): Promise<string[]> {
-  const run = (f: LogSumExp) => planned(() => form(f, headOf(sizes)));
+  const run = (f: LogSumExp) =>
+    planned(() => form(f, headOf(sizes, "f32", true)));
   const expected = run(plain).out, { out, plans } = run(scoresLogSumExp);
   for (const [i, y] of out.entries()) {
     await assertClose(y, await expected[i]!.data(), EXACT);
@@ -251,8 +293,9 @@ function bend(f: (x: Tensor) => Tensor, x: Tensor): Tensor {
 }
 
 Deno.test("what defines the kernels is exact, also to gradients of gradients", async () => {
-  const curved: Form = (f, { x, table }) => [
-    bend((x) => f(x, table), x),
+  const curved: Form = (f, { x, table, bias }) => [
+    bend((x) => f(x, table, bias), x),
+    bend((bias) => f(x, table, bias), bias!),
     bend((table) => f(x, table), table),
   ];
   for (const sizes of [[5, 2, 4], [2, 3, 5]] as const) {
@@ -283,44 +326,71 @@ Deno.test("batches, loops, tangents and checkpoints go through", async () => {
 });
 
 Deno.test("results that nobody reads are not asked of a kernel", () => {
-  const resultsOf = (f: (head: Head) => { dispose(): void } | void) =>
-    planned(() => f(headOf([5, 2, 5]))).plans
-      .flatMap(({ steps }) => steps).flatMap(({ kernel }) =>
-        kernel.kind === "fused"
-          ? [[kernel.spec.kind, ...kernel.results.map((r) => r !== null)]]
-          : []
-      );
+  const resultsOf = (f: (x: Tensor, table: Tensor) => Tree) =>
+    planned(() => {
+      const { x, table } = headOf([5, 2, 5]);
+      jit(f).program(x, table);
+    }).plans.at(-1)!.steps.flatMap(({ kernel }) =>
+      kernel.kind === "fused" ? [kernel.results.map((r) => r !== null)] : []
+    );
   const loss = (x: Tensor, table: Tensor) => scoresLogSumExp(x, table).sum();
-  const ofTable = (x: Tensor, table: Tensor) =>
-    void jit((table: Tensor) => grad((t: Tensor) => loss(x, t))(table))
-      .program(table);
-  assertEquals(
-    resultsOf(({ x, table }) => void jit(loss).program(x, table)),
-    [["headLoss", true, false, false]],
-  );
-  assertEquals(
-    resultsOf(({ x, table }) => void jit(grad(loss)).program(x, table)),
-    [["headLoss", false, true, false]],
-  );
-  // Scores would be larger than the table and its gradient.
-  assertEquals(resultsOf(({ x, table }) => ofTable(x, table)), [
-    ["headLoss", true, false, false],
-    ["headGradient", true],
+  const total = (x: Tensor, table: Tensor) =>
+    scoresTotal(x, table, x.sum({ axis: 1 }).stopGradient());
+  const both = (f: typeof loss) => (x: Tensor, table: Tensor) =>
+    Object.entries(
+      valueAndGrad((p: { x: Tensor; table: Tensor }) => f(p.x, p.table))({
+        x,
+        table,
+      }),
+    ).map(([, part]) => part);
+  assertEquals(resultsOf(loss), [[false, true, false, false, false]]);
+  assertEquals(resultsOf(grad(loss)), [[false, false, true, false, false]]);
+  assertEquals(resultsOf(both(loss)), [[false, true, true, true, false]]);
+  const curved = (x: Tensor, table: Tensor) =>
+    scoresLogSumExp(x, table).square().sum();
+  assertEquals(resultsOf(both(curved)), [
+    [false, true, true, false, false],
+    [false, false, false, true, false],
   ]);
-  assertEquals(
-    resultsOf(({ x, table }) => ofTable(x.slice([[0, 1]]), table)),
-    [],
-  );
+  assertEquals(resultsOf(total), [[true, false, false, false, false]]);
+  assertEquals(resultsOf(both(total)), [[true, false, true, true, false]]);
 });
 
-Deno.test("a step with a frozen table stores less than its scores", () => {
-  const [N, D, V] = [64, 16, 50257];
+type LossForm = (x: Tensor, table: Tensor) => Tree;
+
+Deno.test("no gradient stores as much as its scores, of whatever engine", () => {
+  const V = 100_000, D = 8;
   const loss = (x: Tensor, table: Tensor) => scoresLogSumExp(x, table).sum();
-  const { plans } = planned(() =>
-    jit(grad(loss)).program(zeros([N, D]), zeros([V, D]))
-  );
-  const bytes = plans.at(-1)!.pages.reduce((sum, page) => sum + page, 0);
-  assert(bytes < N * V * 4 / 10, `${bytes} bytes`);
+  const total = (x: Tensor, table: Tensor) =>
+    scoresTotal(x, table, x.sum({ axis: 1 }).stopGradient());
+  const forms = [loss, total].flatMap((f): LossForm[] => [
+    grad(f),
+    (x: Tensor, table: Tensor) => grad((table: Tensor) => f(x, table))(table),
+    (x: Tensor, table: Tensor) =>
+      grad((p: { x: Tensor; table: Tensor }) => f(p.x, p.table))({ x, table }),
+  ]);
+  const division = { threads: 2, leastWork: 0, grain: 16 };
+  for (const leastForBlas of [0, Infinity]) {
+    const compiler = new ProgramCompiler({
+      bits: 32,
+      relaxed: true,
+      division,
+      leastForBlas,
+      keeping: WORTH_KEEPING,
+    });
+    for (const N of [1, 8, 9, 33, 64, 200]) {
+      for (const f of forms) {
+        const { plans } = planned(() => {
+          jit(f).program(zeros([N, D]), zeros([V, D]));
+        });
+        const plan = plans.at(-1)!;
+        const { scratch } = compiler.compile(plan, [false, false]);
+        const arena = plan.pages.reduce((sum, page) => sum + page, 0);
+        const bytes = arena + scratch.common + division.threads * scratch.own;
+        assert(bytes < N * V * 4, `${bytes} bytes for ${N} examples`);
+      }
+    }
+  }
 });
 
 /** What `factorsOf` sees, by the types. */
@@ -328,7 +398,8 @@ function seen(f: (x: Tensor, table: Tensor) => Tensor): string | null {
   let types: string | null = null;
   jit((x: Tensor, table: Tensor) => {
     const factors = factorsOf(f(x, table));
-    types = factors && `${factors.x} ${factors.table}`;
+    const { x: hidden, table: rows, bias } = factors ?? {};
+    types = factors && [hidden, rows, ...bias ? [bias] : []].join(" ");
     return x;
   }).program(zeros([2, 3, 4]), zeros([5, 4]));
   return types;
@@ -348,6 +419,17 @@ Deno.test("the factors of scores are seen through reshapes and halves, and nothi
     const wide = (t: Tensor) => t.cast("bf16").cast("f32");
     assertEquals(seen((x, t) => x.matmul(wide(t).transpose())), half);
     assertEquals(seen((x, t) => x.matmul(wide(t.transpose()))), half);
+    const sum = (t: Tensor) => t.sum({ axis: 1 });
+    assertEquals(seen((x, t) => scores(x, t).add(sum(t))), `${factors} f32[5]`);
+    assertEquals(
+      seen((x, t) => scores(x, t).reshape([-1, 5]).add(sum(t))),
+      `${factors} f32[5]`,
+    );
+    assertEquals(seen((x, t) => scores(x, t).add(scores(x, t))), null);
+    assertEquals(
+      seen((x, t) => scores(x, t).add(x.sum({ axis: 2, keepDims: true }))),
+      null,
+    );
     assertEquals(seen((x, t) => scores(x, t).add(1)), null);
     assertEquals(seen((x, t) => scores(x, t).stopGradient()), null);
     assertEquals(seen((x, t) => scores(x, t).reshape([5, -1])), null);
@@ -364,6 +446,16 @@ Deno.test("the factors of scores are seen through reshapes and halves, and nothi
 throws("a head of other axes is refused", ShapeError, [[
   () => scoresLogSumExp(f32(2, 3), f32(4, 5)),
   "Cannot take scoresLogSumExp of f32[2, 3] and f32[4, 5]: they must be [N, D] and [V, D]",
+]]);
+
+throws("a bias of other rows is refused", ShapeError, [[
+  () => scoresLogSumExp(f32(2, 3), f32(4, 3), f32(2)),
+  "Cannot take scoresLogSumExp of f32[2, 3] and f32[4, 3] with bias f32[2]: it must be f32[4]",
+]]);
+
+throws("weights of other examples are refused", ShapeError, [[
+  () => scoresTotal(f32(2, 3), f32(4, 3), f32(3)),
+  "Cannot take scoresTotal of f32[2, 3] with weights f32[3]: they must be f32[2]",
 ]]);
 
 throws("a head of other dtypes is refused", DTypeError, [[

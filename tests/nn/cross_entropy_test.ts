@@ -116,13 +116,14 @@ const V = 4099, D = 3;
 const forms: readonly [CrossEntropyOptions, number[]][] = [
   [{}, [4098, 0, 7, -100]],
   [{ reduction: "sum", ignoreIndex: 7 }, [4098, 0, 7, 7]],
+  [{ labelSmoothing: 0.3 }, [5, -100, 4097, 1]],
   [{ reduction: "none", labelSmoothing: 0.1 }, [5, -100, 4097, 1]],
   [{}, [-100, -100, -100, -100]],
   // No such classes: the loss is log Σ exp.
   [{ reduction: "none" }, [V, -1, 3, 2 ** 31 - 1]],
 ];
 
-type Head = { readonly h: Tensor; readonly w: Tensor };
+type Head = { readonly h: Tensor; readonly w: Tensor; readonly b?: Tensor };
 type HeadLoss = (p: Head, labels: Tensor, o: CrossEntropyOptions) => Tensor;
 
 const withLogits: HeadLoss = ({ h, w }, labels, options) =>
@@ -162,6 +163,36 @@ eachBackend(
             within: 5e-6,
           });
         }
+      }
+    }
+  },
+  withThreads,
+);
+
+eachBackend(
+  "a loss of a head with a bias is that of its logits, with all gradients",
+  async () => {
+    const head = {
+      h: varied([2, 2, D]),
+      w: varied([V, D], 2),
+      b: varied([V], 3),
+    };
+    for (const [options, list] of forms) {
+      const labels = labelsOf(list);
+      const slopes = (last: (logits: Tensor) => Tensor) =>
+        jit((p: Required<Head>) =>
+          grad(({ h, w, b }: Required<Head>) => {
+            const logits = h.matmul(w.transpose()).add(b).reshape([-1, V]);
+            return crossEntropy(last(logits), labels, options).sum();
+          })(p)
+        )(head);
+      const expected = slopes((logits) => logits.add(0));
+      const found = slopes((logits) => logits);
+      for (const name of ["h", "w", "b"] as const) {
+        await assertClose(found[name], await expected[name].data(), {
+          shape: expected[name].shape,
+          within: 5e-6,
+        });
       }
     }
   },
