@@ -28,7 +28,7 @@ Deno.test("every operation on a tensor is a method", () => {
   );
   const creation = "arange eye fromChunks full iota linspace ones tensor zeros";
   const severalTensors =
-    "concat dotProductAttention einsum scoresLogSumExp stack where";
+    "concat dotProductAttention einsum scoresLogSumExp scoresTotal stack where";
   assertEquals(
     functionsOnly.sort(),
     `${creation} ${severalTensors} factorsOf`.split(" ").sort(),

@@ -233,8 +233,7 @@ function simulateIn(memory: number[][], kernel: SimpleKernel): void {
           Math.min(value(kernel.index, index), size - 1),
         );
         const to = at(view, index) + stride * picked;
-        const sum = memory[buffer]![to]! + value(source, index);
-        memory[buffer]![to] = sum;
+        memory[buffer]![to]! += value(source, index);
       }
     }
   }
