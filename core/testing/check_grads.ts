@@ -38,10 +38,10 @@ export interface CheckGradsOptions {
   readonly key?: Tensor;
 }
 
-/** A function of the f32 tensors among the arguments to a scalar. */
-type Loss = (floats: Tensor[]) => Tensor;
+/** A function of the f32 tensors among the arguments to what adds up to a scalar. */
+type Terms = (floats: Tensor[]) => Tensor[];
 
-/** The derivatives of a loss along a direction of each tensor, by the rules and by differences. */
+/** The derivatives of that scalar along a direction of each tensor, by the rules and by differences. */
 interface Comparison {
   readonly rules: Tensor[];
   readonly differences: Tensor[];
@@ -52,7 +52,7 @@ interface Comparison {
 /** Step of the central differences: their error is about its square, that of rounding about 1e-16 over it. */
 const STEP = 1e-5;
 
-/** Share of the loss itself in what errors are relative to, since its rounding is among them. */
+/** Share of the terms themselves in what errors are relative to, since their rounding is among them. */
 const ROUNDING = 1e-4;
 
 /**
@@ -93,7 +93,7 @@ export async function checkGrads<const A extends readonly Argument[]>(
     const tensors = leaves.map(({ leaf: { shape, dtype } }, i) =>
       tensor(data[i]!, { shape, dtype })
     );
-    const loss: Loss = (floats) => {
+    const terms: Terms = (floats) => {
       const rest = [...floats];
       const all = tensors.map((x) => x.dtype === "f32" ? rest.shift()! : x);
       const out = f(...tree.fromLeaves(trees, all) as Parameters<typeof f>);
@@ -102,16 +102,15 @@ export async function checkGrads<const A extends readonly Argument[]>(
           `Cannot check gradients of a function that returns ${out}: only f32 has a gradient`,
         );
       }
-      return out.mul(noise(key, 0, out)).sum();
+      return [out.mul(noise(key, 0, out))];
     };
-    const slope: Loss = (floats) =>
-      grad(loss)(floats)
-        .map((g, i) => g.mul(noise(key, 2 * i + 1, g)).sum())
-        .reduce((a, b) => a.add(b));
+    const slopes: Terms = (floats) =>
+      grad((floats: Tensor[]) => total(terms(floats)))(floats)
+        .map((g, i) => g.mul(noise(key, 2 * i + 1, g)));
     const floats = tensors.filter(({ dtype }) => dtype === "f32");
     const directions = floats.map((x, i) => noise(key, 2 * i + 2, x));
-    return (options.order === 2 ? [loss, slope] : [loss])
-      .map((loss) => compare(loss, floats, directions));
+    return (options.order === 2 ? [terms, slopes] : [terms])
+      .map((terms) => compare(terms, floats, directions));
   }
   // Synchronous, so that nobody else sees the other backend.
   const comparisons = withRuntime(runtime, () => scope(compareAll));
@@ -156,12 +155,18 @@ function noise(key: Tensor, use: number, { shape }: Tensor): Tensor {
   return random.uniform(random.foldIn(key, use), shape, { min: -1, max: 1 });
 }
 
+function total(terms: readonly Tensor[]): Tensor {
+  return terms.map((x) => x.sum()).reduce((a, b) => a.add(b));
+}
+
 function compare(
-  loss: Loss,
+  terms: Terms,
   floats: readonly Tensor[],
   directions: readonly Tensor[],
 ): Comparison {
-  const value = loss([...floats]).abs().mul(ROUNDING);
+  const loss = (floats: Tensor[]): Tensor => total(terms(floats));
+  // Each by itself: where they cancel, their rounding stays.
+  const size = total(terms([...floats]).map((x) => x.abs())).mul(ROUNDING);
   const products = grad(loss)([...floats])
     .map((g, i) => g.mul(directions[i]!));
   const moved = (i: number, step: number): Tensor =>
@@ -171,6 +176,6 @@ function compare(
     differences: products.map((_, i) =>
       moved(i, STEP).sub(moved(i, -STEP)).div(2 * STEP)
     ),
-    sizes: products.map((p) => p.abs().sum().add(value)),
+    sizes: products.map((p) => p.abs().sum().add(size)),
   };
 }
