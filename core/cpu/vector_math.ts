@@ -90,22 +90,23 @@ export function exp(v: Lanes, x: Vec): Vec {
 /** eˣ of several vectors, with one test of whether all results are normal numbers. */
 export function exps(v: Lanes, xs: readonly Vec[]): Vec[] {
   const ys = xs.map(() => v.variable());
-  const power = (x: Vec): { p: Vec; rounded: Vec } => {
-    const { rounded, r } = reduceByLn2(v, x);
+  /** eʳ - 1 of what is left of x, whose rounded quotient has `rounder` added. */
+  const rest = (x: Vec, rounder: number): { less: Vec; rounded: Vec } => {
+    const { rounded, r } = reduceByLn2(v, x, rounder);
     const square = v.f32(mul, r, r);
-    const p = v.f32(add, v.madd(square, pairwise(v, r, square, EXP), r), 1);
-    return { p, rounded };
+    return { less: v.madd(square, pairwise(v, r, square, EXP), r), rounded };
   };
   const each = (value: (x: Vec) => Vec) => () =>
     ys.forEach((y, i) => v.code.scope(() => v.assign(y, value(xs[i]!))));
   const whole = (x: Vec): Vec => {
-    const { p, rounded } = power(clamp(v, x, -105, 89));
-    return scale(v, p, rounded);
+    const { less, rounded } = rest(clamp(v, x, -105, 89), ROUNDER);
+    return scale(v, v.f32(add, less, 1), rounded);
   };
-  // Where the result is a normal number its exponent is added as bits: three quarters of the time.
+  // Where 2ⁿ and the result are normal numbers: two thirds of the time.
   const within = (x: Vec): Vec => {
-    const { p, rounded } = power(x);
-    return v.i32(i32x4.add, p, v.shift(i32x4.shl, rounded, 23));
+    const { less, rounded } = rest(x, BIASED_ROUNDER);
+    const power = v.shift(i32x4.shl, rounded, 23);
+    return v.madd(power, less, power);
   };
   // As integers, NaN is the largest of these.
   const farthest = xs.map((x) => v.f32(abs, x)).reduce((a, b) =>
