@@ -40,7 +40,7 @@ export class Heap {
   #used = 0;
   #most: number;
   #bits: AddressBits;
-  /** Frees what can be done without, and returns whether there was any. */
+  /** Frees what can be done without; false if nothing was freed. Whoever keeps such blocks sets it. */
   spare: () => boolean = () => false;
 
   /** An empty heap that grows up to a number of bytes; one that threads share begins with the words of `control`. */

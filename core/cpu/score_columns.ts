@@ -10,7 +10,7 @@ import type { Bound, Local, Pointer } from "./assembler.ts";
 import type { Lanes, Vec } from "./lanes.ts";
 import { f32x4, i32, i32x4, v128 } from "./opcodes.ts";
 import { PANEL } from "./packing.ts";
-import { exps, log } from "./vector_math.ts";
+import { exp, exps, log } from "./vector_math.ts";
 
 /** The largest float: within ± this, a difference from the largest score is never NaN. */
 const MOST = (2 - 2 ** -23) * 2 ** 127;
@@ -126,30 +126,17 @@ export function exponentiate(
     const old = VECTORS.map((i) => load(lanes, top!, i));
     const tops = old.map((x) => variable(lanes, x));
     // A NaN is never larger; its exponential makes the sum NaN.
-    eachRow(
-      lanes,
-      scores,
-      first!,
-      (at) =>
-        tops.forEach((x, i) =>
-          lanes.assign(x, lanes.f32(f32x4.pmax, x, load(lanes, at, i)))
-        ),
-    );
+    foldRows(lanes, f32x4.pmax, tops, scores, first!);
     tops.forEach((x) => lanes.assign(x, lanes.f32(f32x4.pmin, x, MOST)));
     const sums = VECTORS.map(() => variable(lanes, 0));
     eachRow(lanes, scores, first!, (at) => {
-      const more = tops.map((top, i) =>
-        lanes.f32(f32x4.sub, load(lanes, at, i), top)
-      );
-      exps(lanes, more).forEach((e, i) => {
+      exps(lanes, without(lanes, tops, at)).forEach((e, i) => {
         store(lanes, at, i, e);
         lanes.assign(sums[i]!, lanes.f32(f32x4.add, sums[i]!, e));
       });
     });
     for (const i of VECTORS) {
-      const [by] = exps(lanes, [lanes.f32(f32x4.sub, old[i]!, tops[i]!)]) as [
-        Vec,
-      ];
+      const by = exp(lanes, lanes.f32(f32x4.sub, old[i]!, tops[i]!));
       store(lanes, factor!, i, by);
       store(lanes, top!, i, tops[i]!);
       store(lanes, sum!, i, lanes.madd(load(lanes, sum!, i), by, sums[i]!));
@@ -209,23 +196,12 @@ export function combineBlocks(
   eachPanel(lanes, count, starts, ([first, sums, logSum, weight]) => {
     const rows = { stride, count: blocks };
     const top = VECTORS.map(() => variable(lanes, -MOST));
-    eachRow(
-      lanes,
-      rows,
-      first!,
-      (at) =>
-        top.forEach((x, i) =>
-          lanes.assign(x, lanes.f32(f32x4.max, x, load(lanes, at, i)))
-        ),
-    );
+    foldRows(lanes, f32x4.max, top, rows, first!);
     const total = VECTORS.map(() => variable(lanes, 0));
     const from = lanes.code.pointer();
     lanes.code.get(sums!).set(from);
     eachRow(lanes, rows, first!, (at) => {
-      const less = top.map((x, i) =>
-        lanes.f32(f32x4.sub, load(lanes, at, i), x)
-      );
-      exps(lanes, less).forEach((share, i) => {
+      exps(lanes, without(lanes, top, at)).forEach((share, i) => {
         store(lanes, at, i, share);
         const x = total[i]!;
         lanes.assign(x, lanes.madd(share, load(lanes, from, i), x));
@@ -237,15 +213,7 @@ export function combineBlocks(
       store(lanes, logSum!, i, sum);
       return lanes.f32(f32x4.div, load(lanes, weight!, i), total[i]!);
     });
-    eachRow(
-      lanes,
-      rows,
-      first!,
-      (at) =>
-        by.forEach((x, i) =>
-          store(lanes, at, i, lanes.f32(f32x4.mul, load(lanes, at, i), x))
-        ),
-    );
+    scaleRows(lanes, by, rows, first!);
   });
 }
 
@@ -258,15 +226,7 @@ export function scaleColumns(
 ): void {
   eachPanel(lanes, count, [rows.at, by], ([first, by]) => {
     const times = VECTORS.map((i) => load(lanes, by!, i));
-    eachRow(
-      lanes,
-      rows,
-      first!,
-      (at) =>
-        times.forEach((x, i) =>
-          store(lanes, at, i, lanes.f32(f32x4.mul, load(lanes, at, i), x))
-        ),
-    );
+    scaleRows(lanes, times, rows, first!);
   });
 }
 
@@ -281,15 +241,7 @@ export function sumRows(
   lanes.code.const(width).set(count);
   eachPanel(lanes, count, [rows.at, to], ([first, to]) => {
     const sums = VECTORS.map(() => variable(lanes, 0));
-    eachRow(
-      lanes,
-      rows,
-      first!,
-      (at) =>
-        sums.forEach((x, i) =>
-          lanes.assign(x, lanes.f32(f32x4.add, x, load(lanes, at, i)))
-        ),
-    );
+    foldRows(lanes, f32x4.add, sums, rows, first!);
     sums.forEach((x, i) => store(lanes, to!, i, x));
   });
 }
@@ -312,23 +264,60 @@ export function weigh(
 ): void {
   const starts = [scores.at, logSum, weight];
   eachPanel(lanes, count, starts, ([first, logSum, weight]) => {
-    const known = VECTORS.map((i) => {
-      return { logSum: load(lanes, logSum!, i), by: load(lanes, weight!, i) };
-    });
+    const logs = VECTORS.map((i) => load(lanes, logSum!, i));
+    const by = VECTORS.map((i) => load(lanes, weight!, i));
     eachRow(
       lanes,
       scores,
       first!,
-      (at) => {
-        const logs = known.map(({ logSum }, i) =>
-          lanes.f32(f32x4.sub, load(lanes, at, i), logSum)
-        );
-        exps(lanes, logs).forEach((e, i) =>
-          store(lanes, at, i, lanes.f32(f32x4.mul, e, known[i]!.by))
-        );
-      },
+      (at) =>
+        exps(lanes, without(lanes, logs, at)).forEach((e, i) =>
+          store(lanes, at, i, lanes.f32(f32x4.mul, e, by[i]!))
+        ),
     );
   });
+}
+
+/** Combines the vectors of a panel with those of each row by an instruction. */
+function foldRows(
+  lanes: Lanes,
+  opcode: number,
+  into: readonly Vec[],
+  rows: Omit<Rows, "at">,
+  from: Pointer,
+): void {
+  eachRow(
+    lanes,
+    rows,
+    from,
+    (at) =>
+      into.forEach((x, i) =>
+        lanes.assign(x, lanes.f32(opcode, x, load(lanes, at, i)))
+      ),
+  );
+}
+
+/** Multiplies the vectors of a panel in each row. */
+function scaleRows(
+  lanes: Lanes,
+  by: readonly Vec[],
+  rows: Omit<Rows, "at">,
+  from: Pointer,
+): void {
+  eachRow(
+    lanes,
+    rows,
+    from,
+    (at) =>
+      by.forEach((x, i) =>
+        store(lanes, at, i, lanes.f32(f32x4.mul, load(lanes, at, i), x))
+      ),
+  );
+}
+
+/** What is left of the vectors at an address without others. */
+function without(lanes: Lanes, others: readonly Vec[], at: Pointer): Vec[] {
+  return others.map((x, i) => lanes.f32(f32x4.sub, load(lanes, at, i), x));
 }
 
 /** Visits so many columns by panels, each with where it is from some starts. */

@@ -42,8 +42,8 @@ interface Case {
   readonly position: number;
   /** Whether the position is a tensor, and larger by one for each example. */
   readonly traced: boolean;
-  /** Which keys are hidden: any, those before or behind some of each example's, or all of the last example's. */
-  readonly hidden: "none" | "any" | "before" | "behind" | "all";
+  /** Which keys are hidden: here and there, those before or behind some of each example's, or all of the last example's. */
+  readonly hidden: "none" | "scattered" | "before" | "behind" | "all";
 }
 
 /** Sizes around those of vectors, panels, strips and blocks. */
@@ -63,7 +63,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   window: fc.constantFrom(1, 3, 37, 140, Infinity),
   position: fc.constantFrom(0, 0, 1, 5, 133),
   traced: fc.boolean(),
-  hidden: fc.constantFrom("none", "any", "before", "behind", "all"),
+  hidden: fc.constantFrom("none", "scattered", "before", "behind", "all"),
 });
 
 /** From [..., T, H, D] to [..., H, T, D], or back. */
@@ -77,7 +77,7 @@ function swapHeads(x: Tensor): Tensor {
 function maskOf({ lead, S, hidden }: Case): Tensor {
   const shape = [...lead, S];
   const x = upload(fill(shape, "f32", 5, between(-2, 2)));
-  if (hidden === "any") return x.lt(0.7);
+  if (hidden === "scattered") return x.lt(0.7);
   if (hidden === "all") {
     // Of the last example no key, of others any.
     const first = x.reshape([-1, S]);
@@ -149,7 +149,7 @@ const examples: [Case][] = [[{
   window: 5,
   position: 6,
   traced: true,
-  hidden: "any",
+  hidden: "scattered",
 }], [{
   // An example of which all keys are hidden, and more keys than a block.
   lead: [2],
